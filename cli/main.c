@@ -1,0 +1,10 @@
+/* The program: picks the subcommand. */
+#include "headrace/headrace.h"
+
+#include <stdio.h>
+
+int main(void)
+{
+	printf("headrace %s\n", hr_version());
+	return 0;
+}

@@ -1,0 +1,3 @@
+include(GNUInstallDirs)
+install(TARGETS headrace RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(DIRECTORY include/headrace DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})

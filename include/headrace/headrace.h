@@ -1,0 +1,304 @@
+/* Headrace: run transformer models larger than the memory of the device.
+ *
+ * A model is opened (its files are read and validated, no weights yet), a plan
+ * says which layers stay on the device and which are streamed, a session holds
+ * the memory and runs requests. Ten lines:
+ *
+ *     struct hr_error err; struct hr_model *model; struct hr_session *session; uint64_t id;
+ *     if (hr_model_open(&model, "model.gguf", &err)) return fail(&err);
+ *     struct hr_plan_options opts; hr_plan_options_init(&opts);
+ *     opts.device_memory_bytes = 4ull << 30;
+ *     if (hr_session_open(&session, model, &opts, &err)) return fail(&err);
+ *     struct hr_request req; hr_request_init(&req);
+ *     req.text = "Once upon a time"; req.max_new_tokens = 64;
+ *     if (hr_session_submit(session, &req, &id, &err)) return fail(&err);
+ *     while ((n = hr_session_step(session, &err)) > 0)
+ *         while ((len = hr_session_read(session, id, buf, sizeof buf)) > 0) fwrite(buf, 1, len, stdout);
+ *     hr_session_close(session); hr_model_close(model);
+ *
+ * Errors. Functions return 0 (or a count) on success and a negative HR_E code
+ * on failure, with a sentence in *err (NULL is accepted). Nothing here prints,
+ * exits or reads the environment.
+ *
+ * Ownership. The caller owns what it passes in; strings and arrays are copied.
+ * What a function returns as `const` belongs to the object it came from, until
+ * that object is closed. A session borrows its model: close the session first.
+ *
+ * Threads. A model is immutable once open: any number of threads and sessions may
+ * use it. Within one session, submit, cancel, read, state and report may be called
+ * from any thread at any time; step by one thread at a time; close by one, last.
+ *
+ * Structs with an _init function must be initialised by it, so that fields added
+ * later keep their defaults.
+ */
+#ifndef HEADRACE_HEADRACE_H
+#define HEADRACE_HEADRACE_H
+
+#include "headrace/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HEADRACE_VERSION "0.1.0"
+const char *hr_version(void); /* of the library that is linked */
+
+/* ---- Models ---------------------------------------------------------------- */
+
+struct hr_model;
+
+/* Open a GGUF file (the first shard of a split one) or a Hugging Face directory.
+ * Reads headers, not weights. HR_ENOENT, HR_EIO, HR_EFORMAT, HR_ETRUNCATED,
+ * HR_EUNSUPPORTED (the family or type is named, with what is supported). */
+int  hr_model_open(struct hr_model **out, const char *path, struct hr_error *err);
+void hr_model_close(struct hr_model *model); /* NULL is fine */
+
+struct hr_model_info {
+	const char *path;
+	const char *format;  /* "gguf" or "safetensors" */
+	const char *family;  /* "llama", "mistral", "qwen2" */
+	const char *dtype;   /* of most weight bytes: "q4_1" */
+	int         n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab;
+	int         n_ctx_train;  /* tokens */
+	bool        tied_embedding;
+	uint64_t    n_params;
+	uint64_t    weight_bytes;
+	uint64_t    largest_layer_bytes;
+	uint64_t    embedding_bytes, head_bytes;
+	int         n_tensors;
+	int         n_files;
+	const char *tokenizer;     /* "bpe", "spm", or NULL: none in the file */
+	const char *chat_template; /* Jinja text, or NULL */
+	int         bos, eos;      /* token ids, -1: none */
+	float       rope_theta;
+	const char *rope_scaling;  /* "none", "linear", "llama3" */
+};
+const struct hr_model_info *hr_model_info(const struct hr_model *model);
+
+struct hr_tensor_info {
+	const char *name;
+	const char *type;     /* "f16", "q4_0", ... */
+	int         n_dims;
+	uint64_t    shape[4]; /* row-major, slowest first */
+	const char *file;
+	uint64_t    offset, bytes;
+};
+/* HR_EINVAL: no tensor `index`. */
+int hr_model_tensor(const struct hr_model *model, int index, struct hr_tensor_info *out);
+
+/* ---- Text ------------------------------------------------------------------ */
+
+/* Token ids of UTF-8 text. `add_special`: with BOS/EOS as the model says;
+ * `parse_special`: control tokens spelled in the text are recognised. Returns how
+ * many ids the text has and stores the first `capacity`. HR_EUNSUPPORTED: no tokenizer. */
+int64_t hr_model_tokenize(const struct hr_model *model, const char *text, size_t length, bool add_special,
+                          bool parse_special, int32_t *ids, size_t capacity, struct hr_error *err);
+
+/* Text of ids, NUL-terminated when it fits; control tokens are left out unless
+ * `special`. Returns its length in bytes. */
+int64_t hr_model_detokenize(const struct hr_model *model, const int32_t *ids, size_t n_ids, bool special, char *text,
+                            size_t capacity, struct hr_error *err);
+
+struct hr_chat_message {
+	const char *role;    /* "system", "user", "assistant" */
+	const char *content; /* UTF-8 */
+};
+
+/* The conversation in the model's own chat template, NUL-terminated, with the
+ * assistant's turn opened; release with hr_free(). Tokenize it with add_special
+ * false and parse_special true. HR_EUNSUPPORTED: no template, or an unknown one. */
+int hr_model_chat_format(const struct hr_model *model, const struct hr_chat_message *messages, int n_messages,
+                         char **text, struct hr_error *err);
+void hr_free(void *memory);
+
+/* ---- Plans ----------------------------------------------------------------- */
+
+#define HR_AUTO (-1)
+
+/* A sentence that a user should see once: a fallback and its reason. */
+typedef void (*hr_notice_fn)(void *user, const char *sentence);
+/* Loading progress, in bytes. */
+typedef void (*hr_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+struct hr_plan_options {
+	const char *device;              /* "auto", "cpu", "cuda", "cuda:N" */
+	uint64_t    device_memory_bytes; /* 0: what is free, less a margin. On the CPU: RAM for weights */
+	uint64_t    host_memory_bytes;   /* 0: what is free, less a margin; pinned RAM tier of a GPU */
+	int         window_layers;       /* blocks on the device, residents + slots; HR_AUTO */
+	bool        full;                /* everything resident, or fail */
+	int         resident_layers;     /* upper bound; HR_AUTO */
+	int         slots;               /* >= 2; HR_AUTO */
+	const char *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
+	uint64_t    chunk_bytes;         /* of one read; 0: auto */
+	int         read_depth;          /* reads in flight; 0: auto */
+	const char *reader;              /* "auto", "uring", "pread" */
+	uint64_t    max_disk_rate;       /* bytes per second; 0: unlimited */
+	int         n_ctx;               /* tokens of KV cache per sequence; 0: min(n_ctx_train, 4096) */
+	int         n_seqs;              /* sequences at the same time; 0: 1 */
+	int         n_batch;             /* most tokens in a pass; 0: 512 */
+	int         n_threads;           /* 0: one per core */
+	const char *kv_type;             /* "f16" (NULL), "f32" */
+	const char *cpu_isa;             /* "auto" (NULL), "portable", "avx2", "avx512" */
+	bool        trace;               /* record spans for hr_session_write_trace() */
+	hr_notice_fn   on_notice;
+	hr_progress_fn on_progress;      /* while a session loads */
+	void          *user;             /* for both */
+};
+void hr_plan_options_init(struct hr_plan_options *options);
+
+struct hr_plan_info {
+	const char *device;      /* "cpu", "cuda:0" */
+	const char *device_name;
+	int         n_layers;
+	int         window_layers, resident_layers, slots, host_layers, disk_layers;
+	uint64_t    device_budget_bytes;
+	uint64_t    device_bytes;     /* weights: residents, slots, ends */
+	uint64_t    resident_bytes, slot_bytes;
+	uint64_t    kv_bytes, activation_bytes;
+	uint64_t    host_bytes;       /* staging and RAM tier */
+	uint64_t    disk_bytes_per_pass, link_bytes_per_pass;
+	const char *reader;           /* "io_uring", "pread"; NULL before a session is open */
+	uint64_t    chunk_bytes;
+	int         read_depth;
+	int         n_ctx, n_seqs, n_batch, n_threads;
+	double      predicted_pass_ms; /* 0: nothing measured yet */
+	int         n_modules;         /* of the device map */
+	int         n_fallbacks;
+};
+
+struct hr_plan;
+/* What would go where; reads nothing but the model's headers. HR_EBUDGET: the
+ * message names the smallest budget that works. */
+int  hr_plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
+                 struct hr_error *err);
+void hr_plan_free(struct hr_plan *plan);
+const struct hr_plan_info *hr_plan_info(const struct hr_plan *plan);
+/* Entry `index` of the device map: a Hugging Face module name ("model.embed_tokens",
+ * "model.layers.0", "model.norm", "lm_head") and "device", "host" or "disk". HR_EINVAL past the end. */
+int hr_plan_module(const struct hr_plan *plan, int index, const char **module, const char **tier, uint64_t *bytes);
+/* Sentence `index` < n_fallbacks: what was asked for and not done, and why. NULL past the end. */
+const char *hr_plan_fallback(const struct hr_plan *plan, int index);
+
+/* ---- Sessions -------------------------------------------------------------- */
+
+struct hr_session;
+
+/* Plan, allocate everything and load the residents; blocks until loaded. After this no memory is allocated
+ * on the device. HR_EBUDGET, HR_EDEVMEM, HR_ENOMEM, HR_EIO, HR_EUNSUPPORTED, ... */
+int  hr_session_open(struct hr_session **out, const struct hr_model *model, const struct hr_plan_options *options,
+                     struct hr_error *err);
+void hr_session_close(struct hr_session *session); /* NULL is fine; drains whatever is in flight */
+
+/* The plan that was carried out; valid until close. */
+const struct hr_plan *hr_session_plan(const struct hr_session *session);
+
+struct hr_sampling {
+	float    temperature;    /* 0: greedy (the default) */
+	int      top_k;          /* 0: off */
+	float    top_p;          /* 1: off */
+	float    min_p;          /* 0: off */
+	float    repeat_penalty; /* 1: off; over the last repeat_last_n tokens */
+	int      repeat_last_n;  /* 64 */
+	uint64_t seed;
+};
+
+/* Called on the stepping thread with the logits of every sampled position (all
+ * positions of the prompt too when logits_all): f32[n_vocab], valid during the call. */
+typedef void (*hr_logits_fn)(void *user, uint64_t id, int position, const float *logits, int n_vocab);
+
+struct hr_request {
+	const char    *text;      /* UTF-8, tokenized as hr_model_tokenize(add_special, parse_special) ... */
+	size_t         length;    /* 0: strlen(text) */
+	bool           add_special, parse_special;
+	const int32_t *ids;       /* ... or token ids, when not NULL */
+	size_t         n_ids;
+	int            max_new_tokens; /* 0: until EOS or the end of the context */
+	bool           ignore_eos;
+	struct hr_sampling sampling;
+	const char *const *stop;  /* strings that end the output, not part of it */
+	int            n_stop;
+	bool           logits_all;
+	hr_logits_fn   on_logits;
+	void          *user;
+};
+void hr_request_init(struct hr_request *request);
+
+/* Queue a request; it joins the batch at the next step that has room for it.
+ * HR_ECONTEXT: prompt (plus one token) longer than n_ctx. HR_EINVAL: an empty prompt, a bad id. */
+int hr_session_submit(struct hr_session *session, const struct hr_request *request, uint64_t *id,
+                      struct hr_error *err);
+
+/* One pass through all layers for the current batch: prefill and decode mixed.
+ * 1: more to do; 0: idle, every request is finished; negative: the pass failed, and
+ * so does every later step (the session can only be closed). Blocks for the pass. */
+int hr_session_step(struct hr_session *session, struct hr_error *err);
+
+/* Move text that `id` has produced and that was not read yet to `text` (whole UTF-8 characters,
+ * not NUL-terminated). Returns bytes, 0: none now, HR_EINVAL: no such request. */
+int64_t hr_session_read(struct hr_session *session, uint64_t id, char *text, size_t capacity);
+
+enum hr_finish { HR_RUNNING, HR_FINISH_STOP, HR_FINISH_LENGTH, HR_FINISH_CANCELED, HR_FINISH_ERROR };
+
+struct hr_request_state {
+	enum hr_finish finish;
+	int            n_prompt_tokens;
+	int            n_new_tokens;
+	uint64_t       logits_xxh64; /* over the raw bits of the logits of every sampled position */
+	uint64_t       first_token_ns, finish_ns; /* since submit; 0: not yet */
+};
+int hr_session_state(struct hr_session *session, uint64_t id, struct hr_request_state *out);
+/* Generated ids so far; returns how many there are. */
+int64_t hr_session_tokens(struct hr_session *session, uint64_t id, int32_t *ids, size_t capacity);
+int hr_session_cancel(struct hr_session *session, uint64_t id); /* takes effect between passes */
+int hr_session_forget(struct hr_session *session, uint64_t id); /* a finished request: free its memory */
+
+/* What was measured since the session was opened (or since hr_session_reset_report). */
+struct hr_report {
+	double   load_ms;
+	uint64_t prefill_tokens, decode_tokens, passes;
+	double   prefill_ms, decode_ms;       /* a pass counts as prefill when it holds prompt tokens */
+	double   pass_ms_median, decode_pass_ms_median;
+	uint64_t disk_bytes, link_bytes;      /* streamed */
+	double   disk_gbps, link_gbps;        /* 1e9 bytes per second while busy; 0: not used */
+	double   compute_ms, stall_ms;
+	double   ceiling_ms;                  /* of all passes: the slowest of disk, link and compute alone */
+	double   efficiency;                  /* ceiling_ms / time of the passes */
+	uint64_t device_peak_bytes, host_peak_bytes, rss_peak_bytes;
+	uint64_t logits_xxh64;                /* over all requests in order of submission */
+};
+void hr_session_report(struct hr_session *session, struct hr_report *out);
+void hr_session_reset_report(struct hr_session *session);
+
+/* Chrome/Perfetto JSON of the passes so far. HR_EINVAL without options.trace; HR_EIO. */
+int hr_session_write_trace(struct hr_session *session, const char *path, struct hr_error *err);
+
+/* ---- The machine ----------------------------------------------------------- */
+
+enum hr_check_status { HR_CHECK_OK, HR_CHECK_SLOW, HR_CHECK_MISSING };
+struct hr_check {
+	const char          *name;   /* "io_uring", "o_direct", "memlock", "disk", ... */
+	enum hr_check_status status;
+	const char          *detail; /* what was found, with units */
+	const char          *advice; /* what to do; empty when ok */
+	double               value;  /* the figure, where there is one: GB/s, bytes; else 0 */
+};
+/* Look at this machine; disk rates are measured with a temporary file in
+ * `directory` (NULL: the current one), removed afterwards. Strings are valid during the call. */
+typedef void (*hr_check_fn)(void *user, const struct hr_check *check);
+int hr_doctor(const char *directory, hr_check_fn fn, void *user, struct hr_error *err);
+
+/* Write a GGUF of real shapes and random weights. `like`: a name out of
+ * hr_synth_shapes(); `type`: "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1". The same
+ * seed gives the same file. Written to a temporary name and renamed; HR_EIO leaves nothing behind. */
+int         hr_synth(const char *path, const char *like, const char *type, uint64_t seed, hr_progress_fn progress,
+                     void *user, struct hr_error *err);
+const char *hr_synth_shapes(void); /* "tinyllama-1.1b, llama-7b, ..." */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,132 @@
+/* The operations of a forward pass, as a table: one implementation per device.
+ *
+ * All activations are f32, row-major, slowest dimension first, densely packed.
+ * Pointers are device memory unless said otherwise. Every function puts work on
+ * `stream` and returns at once: 0, HR_EINVAL (a shape that breaks a stated
+ * precondition), HR_EUNSUPPORTED (a weight type without a kernel) or HR_EDEVICE.
+ *
+ *     What is promised about bits. An output element depends on its own inputs
+ *     only: not on the number of threads, nor on which other tokens are in the
+ *     pass, nor on where the weights lie. Two devices may differ. */
+#ifndef HR_KERNELS_OPS_H
+#define HR_KERNELS_OPS_H
+
+#include "kernels/device/device.h"
+#include "kernels/types.h"
+
+/* A matrix of weights: y = W x, W[rows][cols], each row in blocks of its type.
+ * `data` needs no alignment beyond the type's own element (2 or 4 bytes), and
+ * may have less in a safetensors file: kernels load unaligned. */
+struct hr_weight {
+	const void  *data;
+	enum hr_type type;
+	int32_t      rows; /* outputs */
+	int32_t      cols; /* inputs */
+};
+
+/* One product of a matmul call: y[n_tokens][y_stride] (+)= W x + bias. */
+struct hr_matmul {
+	struct hr_weight w;
+	struct hr_weight bias;     /* data NULL: none; else [1][w.rows] of any float type */
+	float           *y;        /* first column to write; row t begins at y + t * y_stride */
+	int64_t          y_stride; /* >= w.rows */
+	bool             add;      /* y += instead of y = */
+};
+
+enum hr_rope_style {
+	HR_ROPE_NORM, /* rotates neighbours (2i, 2i+1): GGUF llama */
+	HR_ROPE_NEOX, /* rotates halves (i, i + n_rot/2): Hugging Face, GGUF qwen2 */
+};
+
+enum hr_kv_type { HR_KV_F16, HR_KV_F32 };
+
+/* The key/value cache of one layer, in pages of page_tokens tokens:
+ * keys and values each [n_pages][n_kv_heads][page_tokens][head_dim]. */
+struct hr_kv_layer {
+	void           *k, *v;
+	enum hr_kv_type type;
+	int32_t         n_kv_heads;
+	int32_t         head_dim;
+	int32_t         page_tokens;
+};
+
+/* Which token is what in this pass; arrays in device memory. Tokens of one
+ * sequence stand together, in order of position. Position p of sequence s lives
+ * in page page_table[s * max_pages + p / page_tokens], at p % page_tokens. */
+struct hr_batch {
+	int32_t        n_tokens;
+	int32_t        n_seqs;
+	const int32_t *pos;        /* [n_tokens] position in its sequence */
+	const int32_t *seq;        /* [n_tokens] row of page_table */
+	const int32_t *page_table; /* [n_seqs][max_pages] */
+	int32_t        max_pages;
+	int32_t        max_context; /* host-side hint: largest pos + 1 in this pass */
+};
+
+struct hr_ops;
+
+struct hr_ops_table {
+	const char *name; /* "cpu: avx512-vnni", ...: what was chosen for this machine */
+
+	/* Bytes of workspace that calls with up to these sizes need. */
+	size_t (*workspace_bytes)(const struct hr_ops *ops, int32_t max_tokens, int32_t max_cols);
+
+	/* y[n][cols] = rows ids[i] of table, as f32. */
+	int (*embed)(struct hr_ops *ops, struct hr_stream *stream, float *y, const struct hr_weight *table,
+	             const int32_t *ids, int32_t n);
+
+	/* y[i][:] = x[rows[i]][:], for i < n; x[*][cols]. */
+	int (*gather_rows)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
+	                   const int32_t *rows, int32_t n, int32_t cols);
+
+	/* y = x / sqrt(mean(x^2) + eps) * w, each of n rows of w->cols; y may be x.
+	 * w is [1][cols] of a float type. Zhang & Sennrich 2019. */
+	int (*rms_norm)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
+	                const struct hr_weight *w, float eps, int32_t n);
+
+	/* n_products (1..4) products that share x[n_tokens][cols]. y may not overlap x. */
+	int (*matmul)(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *products,
+	              int n_products, const float *x, int32_t n_tokens);
+
+	/* Rotate the first 2*n_freqs of every head's head_dim elements of
+	 * x[n_tokens][n_heads][head_dim] (row t begins at x + t * x_stride) by
+	 * pos[t] * inv_freq[i], in place. Su et al. 2021. */
+	int (*rope)(struct hr_ops *ops, struct hr_stream *stream, float *x, int64_t x_stride, int32_t n_heads,
+	            int32_t head_dim, enum hr_rope_style style, const float *inv_freq, int32_t n_freqs,
+	            const struct hr_batch *batch);
+
+	/* Write k and v, both [n_tokens][n_kv_heads][head_dim] with row strides, to their pages. */
+	int (*kv_store)(struct hr_ops *ops, struct hr_stream *stream, const struct hr_kv_layer *kv, const float *k,
+	                int64_t k_stride, const float *v, int64_t v_stride, const struct hr_batch *batch);
+
+	/* out[t][h][:] = softmax(scale * q[t][h] . K) V over the positions
+	 * max(0, pos[t] - window + 1) .. pos[t] of t's own sequence (window 0: all),
+	 * which must have been stored. Query head h reads KV head
+	 * h / (n_heads / n_kv_heads). out[n_tokens][n_heads][head_dim] is dense. */
+	int (*attention)(struct hr_ops *ops, struct hr_stream *stream, float *out, const float *q, int64_t q_stride,
+	                 int32_t n_heads, const struct hr_kv_layer *kv, float scale, int32_t window,
+	                 const struct hr_batch *batch);
+
+	/* y[i] = silu(gate[i]) * up[i] for i < n, silu(x) = x / (1 + e^-x); y may be gate. */
+	int (*silu_mul)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *gate, const float *up,
+	                int64_t n);
+
+	/* y[i] += x[i] for i < n. */
+	int (*add)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x, int64_t n);
+
+	void (*close)(struct hr_ops *ops);
+};
+
+struct hr_ops {
+	const struct hr_ops_table *table;
+	struct hr_device          *device;
+	void                      *workspace; /* workspace_bytes() of device memory, set by the caller */
+	size_t                     workspace_bytes;
+};
+
+/* The CPU operations on a host device. `isa`: NULL or "auto" for the best this
+ * machine has; "portable", "avx2", "avx512" to force one (HR_EUNSUPPORTED when
+ * the machine lacks it). */
+int hr_ops_cpu_open(struct hr_ops **out, struct hr_device *device, const char *isa, struct hr_error *err);
+
+#endif

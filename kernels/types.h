@@ -1,0 +1,55 @@
+/* Weight types: one row per type. A later type is one line here, one decoder
+ * and its product kernels.
+ *
+ * A row of a matrix is `cols` elements in blocks of block_elems, each of
+ * block_bytes, no padding between rows. Block layouts are those of GGUF
+ * (little endian):
+ *   Q8_0: f16 d; int8 q[32]                        x = d*q
+ *   Q4_0: f16 d; u8 q[16], low nibbles first half  x = d*(q-8)
+ *   Q4_1: f16 d, m; u8 q[16], likewise             x = d*q + m          */
+#ifndef HR_KERNELS_TYPES_H
+#define HR_KERNELS_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* X(enum, name, GGUF type id, safetensors name or "", elements per block, bytes per block) */
+#define HR_TYPES(X)                                                                            \
+	X(HR_TYPE_F32, "f32", 0, "F32", 1, 4)                                                      \
+	X(HR_TYPE_F16, "f16", 1, "F16", 1, 2)                                                      \
+	X(HR_TYPE_BF16, "bf16", 30, "BF16", 1, 2)                                                  \
+	X(HR_TYPE_Q8_0, "q8_0", 8, "", 32, 34)                                                     \
+	X(HR_TYPE_Q4_0, "q4_0", 2, "", 32, 18)                                                     \
+	X(HR_TYPE_Q4_1, "q4_1", 3, "", 32, 20)
+
+enum hr_type {
+#define HR_X(id, name, gguf, st, elems, bytes) id,
+	HR_TYPES(HR_X)
+#undef HR_X
+	HR_TYPE_COUNT
+};
+
+struct hr_type_info {
+	const char *name;
+	int         gguf_id;
+	const char *safetensors_name;
+	uint32_t    block_elems;
+	uint32_t    block_bytes;
+	/* Reference decoder: n elements (a multiple of block_elems) to f32. */
+	void (*to_f32)(const void *src, float *dst, size_t n);
+	/* Reference encoder, round to nearest; same n. */
+	void (*from_f32)(const float *src, void *dst, size_t n);
+};
+
+const struct hr_type_info *hr_type_info(enum hr_type type);
+int hr_type_of_gguf_id(uint32_t id);             /* enum hr_type, or -1 */
+int hr_type_of_safetensors_name(const char *name); /* enum hr_type, or -1 */
+int hr_type_of_name(const char *name);           /* enum hr_type, or -1 */
+
+/* Bytes of a row of `cols` elements; 0 when cols is no multiple of the block. */
+static inline size_t hr_type_row_bytes(const struct hr_type_info *t, uint64_t cols)
+{
+	return cols % t->block_elems ? 0 : (size_t)(cols / t->block_elems * t->block_bytes);
+}
+
+#endif

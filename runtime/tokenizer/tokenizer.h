@@ -1,0 +1,91 @@
+/* Text to token ids and back: byte-level BPE and SentencePiece-style BPE.
+ *
+ * A tokenizer is built from a struct hr_vocab, which the formats fill: from
+ * GGUF metadata or from a tokenizer.json. It is immutable once built, so any
+ * number of threads may use it. */
+#ifndef HR_RUNTIME_TOKENIZER_H
+#define HR_RUNTIME_TOKENIZER_H
+
+#include "headrace/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum hr_tokenizer_kind {
+	HR_TOKENIZER_BPE, /* byte-level, ranked merges (GPT-2 and successors) */
+	HR_TOKENIZER_SPM, /* SentencePiece-style: pieces with U+2581, byte fallback; by scores or by merges */
+};
+
+enum hr_token_type { /* GGUF's tokenizer.ggml.token_type */
+	HR_TOKEN_NORMAL = 1,
+	HR_TOKEN_UNKNOWN = 2,
+	HR_TOKEN_CONTROL = 3,
+	HR_TOKEN_USER_DEFINED = 4,
+	HR_TOKEN_UNUSED = 5,
+	HR_TOKEN_BYTE = 6,
+};
+
+struct hr_string {
+	char  *text; /* not necessarily NUL-free; length counts */
+	size_t length;
+};
+
+/* Everything that describes a tokenizer, in the words of neither format.
+ * Owned strings and arrays; hr_vocab_release() frees them. */
+struct hr_vocab {
+	enum hr_tokenizer_kind kind;
+	int32_t                n_tokens;
+	struct hr_string      *tokens;   /* [n_tokens] as the file spells them: byte-level BPE in GPT-2's byte alphabet */
+	float                 *scores;   /* [n_tokens] or NULL */
+	uint8_t               *types;    /* [n_tokens] enum hr_token_type, or NULL (all NORMAL) */
+	int32_t                n_merges;
+	struct hr_string      *merges;   /* [n_merges] "left right", best first; or NULL */
+	char                  *pre;      /* GGUF name of the pre-tokenizer ("llama-bpe", "qwen2", "smollm", "default", ...) or NULL */
+	struct hr_string      *patterns; /* [n_patterns] regular expressions in order instead of `pre`, or NULL */
+	int32_t                n_patterns;
+	bool                   digits_individually; /* tokenizer.json: Digits(individual_digits) before the pattern */
+	int32_t                bos, eos, unk, pad; /* -1: none */
+	int32_t                eog[16];            /* further tokens that end a generation */
+	int32_t                n_eog;
+	bool                   add_bos, add_eos;
+	bool                   add_space_prefix;   /* SPM */
+	bool                   ignore_merges;      /* a whole pre-token that is in the vocabulary is taken at once */
+	char                  *chat_template;      /* Jinja text, or NULL */
+};
+
+void hr_vocab_release(struct hr_vocab *vocab);
+
+/* Read tokenizer.json with tokenizer_config.json, special_tokens_map.json and
+ * generation_config.json where present, from a Hugging Face directory. */
+int hr_vocab_read_hf(struct hr_vocab *vocab, const char *directory, struct hr_error *err);
+
+struct hr_tokenizer;
+
+/* Takes over *vocab (also on failure). HR_EFORMAT: a needed piece is missing
+ * (byte tokens, unknown token, merges of unknown pieces), named. HR_EUNSUPPORTED:
+ * an unknown pre-tokenizer or model type, named with what is supported. */
+int  hr_tokenizer_new(struct hr_tokenizer **out, struct hr_vocab *vocab, struct hr_error *err);
+void hr_tokenizer_free(struct hr_tokenizer *t);
+
+const struct hr_vocab *hr_tokenizer_vocab(const struct hr_tokenizer *t);
+
+/* Encode UTF-8 (invalid bytes are replaced by U+FFFD as `tokenizers` does, or
+ * encoded as bytes where the kind allows). `special`: text of control tokens
+ * is recognised; otherwise it is plain text. `add`: add BOS/EOS as the vocab says.
+ * Returns the number of ids and stores at most `capacity` of them; negative: HR_E code. */
+int64_t hr_tokenizer_encode(const struct hr_tokenizer *t, const char *text, size_t length, bool add, bool special,
+                            int32_t *ids, size_t capacity, struct hr_error *err);
+
+/* The bytes that `id` adds to a text: may be part of a character; empty for
+ * control tokens unless `special`. Returns the number of bytes, stores at most
+ * capacity. HR_EINVAL: no such id. SPM: the first token's leading space is kept; see
+ * hr_tokenizer_strips_first_space(). */
+int64_t hr_tokenizer_token_bytes(const struct hr_tokenizer *t, int32_t id, bool special, char *out, size_t capacity);
+
+/* Whether decoding drops one leading space of a whole text (SPM with a space prefix). */
+bool hr_tokenizer_strips_first_space(const struct hr_tokenizer *t);
+
+bool hr_tokenizer_is_eog(const struct hr_tokenizer *t, int32_t id);
+
+#endif

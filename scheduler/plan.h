@@ -1,0 +1,86 @@
+/* The plan: a tier for every layer, the slots, the staging, chunk and depth,
+ * all inside a budget that is fixed before the first pass.
+ *
+ * Layers are used cyclically, pass after pass. On a cyclic scan a cache of
+ * W < L layers that evicts the oldest never hits, so the budget is split in two:
+ * R residents that stay for good, spread evenly so that the link can work while
+ * they compute, and a small ring of slots through which the rest is streamed.
+ *
+ * What is planned: the n_layers transformer blocks, the head (one piece when
+ * resident; row parts no larger than a block when streamed) and the embedding
+ * (resident, or read by rows: a pass needs n_tokens rows of it, not the matrix).
+ *
+ * Order in which the budget is spent:
+ *   1. globals (norms and other small tensors), fixed (KV cache, activations)
+ *   2. two slots, if anything is to be streamed
+ *   3. the head, which a tied embedding shares
+ *   4. as many blocks as fit
+ *   5. more slots, while blocks are so small that two slots keep too few bytes in flight
+ *   6. an untied embedding
+ * The host tier (pinned RAM) takes streamed blocks while host_bytes last; it
+ * does not exist on a device that the host can address. */
+#ifndef HR_SCHEDULER_PLAN_H
+#define HR_SCHEDULER_PLAN_H
+
+#include "base/notice.h"
+#include "headrace/error.h"
+#include "scheduler/layer.h"
+
+#include <stdbool.h>
+
+#define HR_PLAN_AUTO (-1)
+
+struct hr_plan_request {
+	/* The model, in bytes of memory footprint. */
+	const struct hr_layer *blocks; /* [n_blocks] */
+	int                    n_blocks;
+	uint64_t               head_bytes;        /* the whole head */
+	uint64_t               head_part_bytes;   /* the largest of its parts when streamed */
+	uint64_t               embedding_bytes;   /* 0 when tied to the head */
+	bool                   tied;
+	uint64_t               globals_bytes;
+	uint64_t               fixed_bytes; /* KV cache, activations, workspace: what else the device budget must hold */
+
+	/* The budgets. */
+	uint64_t device_budget_bytes;
+	uint64_t host_budget_bytes; /* for the host tier and staging; ignored when host_addressable */
+	bool     host_addressable;
+
+	/* Wishes: upper bounds, HR_PLAN_AUTO for none. */
+	int    window_layers;   /* residents + slots; n_blocks or more means everything that fits */
+	int    resident_layers;
+	int    slots;           /* exact when it fits, at least 2 */
+	size_t chunk_bytes;     /* 0: 2 MiB */
+	int    read_depth;      /* 0: 8 */
+	/* NULL, or [n_blocks + 2]: a tier per block, then embedding, then head: the device map
+	 * as given, taken as it is; what does not fit the budget is an error. */
+	const enum hr_tier *map;
+};
+
+struct hr_plan {
+	int           n_blocks;
+	enum hr_tier *block_tier; /* [n_blocks] */
+	enum hr_tier  head_tier;
+	enum hr_tier  embedding_tier; /* DISK: read by rows */
+	int           slots;          /* 0 when nothing is streamed */
+	uint64_t      slot_bytes;
+	int           staging_buffers; /* 0 when host_addressable */
+	size_t        chunk_bytes;
+	int           read_depth;
+
+	/* Derived, for whoever prints. */
+	int      n_resident, n_host, n_disk; /* blocks */
+	uint64_t device_bytes;               /* everything the plan takes on the device */
+	uint64_t host_bytes;
+	uint64_t streamed_bytes_per_pass;    /* over the link */
+	uint64_t disk_bytes_per_pass;
+	char     fallback[4][200];           /* sentences: what was asked for and not done, and why */
+	int      n_fallbacks;
+};
+
+/* HR_EBUDGET: the message ends with the smallest budget that works, in bytes and
+ * as a flag to paste. HR_EINVAL: slots < 2. The plan is filled on success only. */
+int  hr_plan_make(struct hr_plan *plan, const struct hr_plan_request *request, struct hr_error *err);
+void hr_plan_release(struct hr_plan *plan); /* a zeroed struct is fine */
+
+#endif
