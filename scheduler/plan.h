@@ -57,7 +57,8 @@ struct hr_plan_request {
 	const enum hr_tier *map;
 };
 
-struct hr_plan {
+/* (The public header has a struct hr_plan of its own, which wraps this.) */
+struct hr_placement {
 	int           n_blocks;
 	enum hr_tier *block_tier; /* [n_blocks] */
 	enum hr_tier  head_tier;
@@ -80,7 +81,7 @@ struct hr_plan {
 
 /* HR_EBUDGET: the message ends with the smallest budget that works, in bytes and
  * as a flag to paste. HR_EINVAL: slots < 2. The plan is filled on success only. */
-int  hr_plan_make(struct hr_plan *plan, const struct hr_plan_request *request, struct hr_error *err);
-void hr_plan_release(struct hr_plan *plan); /* a zeroed struct is fine */
+int  hr_plan_make(struct hr_placement *plan, const struct hr_plan_request *request, struct hr_error *err);
+void hr_plan_release(struct hr_placement *plan); /* a zeroed struct is fine */
 
 #endif
