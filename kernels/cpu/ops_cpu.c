@@ -1,1 +1,2 @@
 /* To be built. */
+#include "kernels/cpu/cpu.h"
