@@ -31,6 +31,14 @@ struct hr_string {
 	size_t length;
 };
 
+/* How a token that is split off before all else is looked for (tokenizer.json's added_tokens). */
+enum hr_added_flag {
+	HR_ADDED_LSTRIP = 1,      /* takes the whitespace before it */
+	HR_ADDED_RSTRIP = 2,      /* takes the whitespace behind it */
+	HR_ADDED_SINGLE_WORD = 4, /* not inside a word */
+	HR_ADDED_NORMALIZED = 8,  /* looked for in the normalised text */
+};
+
 /* Everything that describes a tokenizer, in the words of neither format.
  * Owned strings and arrays; hr_vocab_release() frees them. */
 struct hr_vocab {
@@ -44,13 +52,21 @@ struct hr_vocab {
 	char                  *pre;      /* GGUF name of the pre-tokenizer ("llama-bpe", "qwen2", "smollm", "default", ...) or NULL */
 	struct hr_string      *patterns; /* [n_patterns] regular expressions in order instead of `pre`, or NULL */
 	int32_t                n_patterns;
-	bool                   digits_individually; /* tokenizer.json: Digits(individual_digits) before the pattern */
 	int32_t                bos, eos, unk, pad; /* -1: none */
 	int32_t                eog[16];            /* further tokens that end a generation */
 	int32_t                n_eog;
 	bool                   add_bos, add_eos;
-	bool                   add_space_prefix;   /* SPM */
-	bool                   ignore_merges;      /* a whole pre-token that is in the vocabulary is taken at once */
+	bool                   add_space_prefix; /* SPM: a space before each stretch of text between control tokens */
+	bool                   ignore_merges;    /* a whole pre-token that is in the vocabulary is taken at once */
+
+	/* What only a tokenizer.json says; all zero is right for GGUF. */
+	uint8_t *added;                /* [n_tokens] enum hr_added_flag of tokens that are split off first, or NULL */
+	bool     nfc;                  /* BPE: normalise to NFC first */
+	bool     use_unk, fuse_unk;    /* text without a piece becomes unk (a run of it one unk); else left out */
+	bool     byte_fallback;        /* SPM by merges: text without a piece becomes bytes; by scores always so */
+	bool     metaspace;            /* SPM: the space prefix is left out where the text begins with a space ... */
+	bool     prefix_first_only;    /* ... and stands only where the whole text begins */
+	bool     split_at_spaces;      /* SPM: no piece has a space behind its first character */
 	char                  *chat_template;      /* Jinja text, or NULL */
 };
 
@@ -70,8 +86,7 @@ void hr_tokenizer_free(struct hr_tokenizer *t);
 
 const struct hr_vocab *hr_tokenizer_vocab(const struct hr_tokenizer *t);
 
-/* Encode UTF-8 (invalid bytes are replaced by U+FFFD as `tokenizers` does, or
- * encoded as bytes where the kind allows). `special`: text of control tokens
+/* Encode UTF-8 (what is invalid counts as U+FFFD, one for each maximal subpart). `special`: text of control tokens
  * is recognised; otherwise it is plain text. `add`: add BOS/EOS as the vocab says.
  * Returns the number of ids and stores at most `capacity` of them; negative: HR_E code. */
 int64_t hr_tokenizer_encode(const struct hr_tokenizer *t, const char *text, size_t length, bool add, bool special,
