@@ -1,3 +1,14 @@
+# The program, the header, both libraries, their .pc file and the manual page.
 include(GNUInstallDirs)
 install(TARGETS headrace RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS headrace_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS headrace_archive ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/headrace DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+# Configured while installing, because the prefix may be chosen then.
+install(CODE "
+  set(PROJECT_VERSION ${PROJECT_VERSION})
+  set(CMAKE_INSTALL_LIBDIR ${CMAKE_INSTALL_LIBDIR})
+  set(CMAKE_INSTALL_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR})
+  configure_file(${CMAKE_SOURCE_DIR}/cmake/headrace.pc.in ${CMAKE_BINARY_DIR}/headrace.pc @ONLY)")
+install(FILES ${CMAKE_BINARY_DIR}/headrace.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
