@@ -121,8 +121,8 @@ void hr_free(void *memory);
 
 /* A sentence that a user should see once: a fallback and its reason. */
 typedef void (*hr_notice_fn)(void *user, const char *sentence);
-/* Loading progress, in bytes. */
-typedef void (*hr_progress_fn)(void *user, uint64_t done, uint64_t total);
+/* Progress, in bytes. Return 0 to go on, anything else to stop with HR_ECANCELED. */
+typedef int (*hr_progress_fn)(void *user, uint64_t done, uint64_t total);
 
 struct hr_plan_options {
 	const char *device;              /* "auto", "cpu", "cuda", "cuda:N" */
