@@ -1,0 +1,106 @@
+/* Reads embedding rows: all rows of a pass are submitted at once, each to a place
+ * of its own that is congruent to its file offset, then packed together. */
+#include "runtime/embedding.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#include <pthread.h>
+
+#define READ_DEPTH 8
+
+struct hr_embedding_rows {
+	struct hr_reader       *reader;
+	const struct hr_file   *file;
+	uint64_t                offset; /* of row 0 */
+	size_t                  row_bytes;
+	size_t                  place_bytes; /* one row with its aligned surroundings */
+	struct hr_hostmem       places;      /* [n_max][place_bytes] */
+	struct hr_read         *reads;       /* [n_max] */
+	pthread_mutex_t         lock;        /* pending, failed */
+	pthread_cond_t          idle;
+	int                     pending;
+	const struct hr_read   *failed; /* the first */
+};
+
+static void row_done(struct hr_read *read)
+{
+	struct hr_embedding_rows *e = read->user;
+	pthread_mutex_lock(&e->lock);
+	if (read->status && !e->failed)
+		e->failed = read;
+	if (--e->pending == 0)
+		pthread_cond_signal(&e->idle);
+	pthread_mutex_unlock(&e->lock);
+}
+
+int hr__embedding_open(struct hr_embedding_rows **out, const struct hr_model *model, int n_max,
+                       const struct hr_notice_sink *notices, struct hr_error *err)
+{
+	const struct hr_tensor   *t = &model->checkpoint.tensors[model->checkpoint.embedding];
+	struct hr_embedding_rows *e = hr__calloc(1, sizeof *e);
+	if (!e)
+		return hr__fail(err, HR_ENOMEM, "Out of memory for the embedding rows.");
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->idle, NULL);
+	e->file = t->file;
+	e->offset = t->offset;
+	e->row_bytes = t->bytes / t->shape[0];
+	e->place_bytes = hr__align_up(e->row_bytes, HR_IO_ALIGN) + HR_IO_ALIGN;
+	e->reads = hr__calloc((size_t)n_max, sizeof *e->reads);
+	struct hr_reader_options options = {.kind = HR_READER_PREAD, .depth = READ_DEPTH, .notices = *notices};
+	int rc = e->reads ? hr_hostmem_init(&e->places, (size_t)n_max * e->place_bytes, -1, err)
+	                  : hr__fail(err, HR_ENOMEM, "Out of memory for the embedding rows.");
+	if (!rc)
+		rc = hr_reader_open(&e->reader, &options, err);
+	if (rc)
+		hr__embedding_close(e);
+	else
+		*out = e;
+	return rc;
+}
+
+void hr__embedding_close(struct hr_embedding_rows *e)
+{
+	if (!e)
+		return;
+	if (e->reader)
+		e->reader->ops->close(e->reader);
+	hr_hostmem_release(&e->places);
+	pthread_mutex_destroy(&e->lock);
+	pthread_cond_destroy(&e->idle);
+	free(e->reads);
+	free(e);
+}
+
+int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, void *table, struct hr_error *err)
+{
+	e->pending = n;
+	e->failed = NULL;
+	for (int i = 0; i < n; i++) {
+		uint64_t offset = e->offset + (uint64_t)ids[i] * e->row_bytes;
+		char    *place = (char *)e->places.base + (size_t)i * e->place_bytes;
+		e->reads[i] = (struct hr_read){
+			.file = e->file,
+			.offset = offset,
+			.length = e->row_bytes,
+			.dst = place + offset % HR_IO_ALIGN,
+			.done = row_done,
+			.user = e,
+		};
+		e->reader->ops->submit(e->reader, &e->reads[i]);
+	}
+	pthread_mutex_lock(&e->lock);
+	while (e->pending)
+		pthread_cond_wait(&e->idle, &e->lock);
+	const struct hr_read *failed = e->failed;
+	pthread_mutex_unlock(&e->lock);
+	if (failed) {
+		if (err)
+			*err = failed->error;
+		return failed->status;
+	}
+	for (int i = 0; i < n; i++)
+		memcpy((char *)table + (size_t)i * e->row_bytes, e->reads[i].dst, e->row_bytes);
+	return 0;
+}

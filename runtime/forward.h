@@ -1,0 +1,53 @@
+/* The forward pass: the one loop over the layers, for every tier, family and device.
+ *
+ * A forward owns the activations and the batch arrays on the device; it borrows
+ * the weights from the window, layer by layer. */
+#ifndef HR_RUNTIME_FORWARD_H
+#define HR_RUNTIME_FORWARD_H
+
+#include "runtime/embedding.h"
+#include "runtime/kv.h"
+#include "runtime/plan.h"
+#include "scheduler/window.h"
+
+struct hr_forward;
+
+/* What one pass computes. Host memory; filled by the caller, see hr_batch for the meaning. */
+struct hr_pass {
+	int      n_tokens, n_seqs, n_outputs;
+	int32_t *ids;        /* [n_batch] */
+	int32_t *pos;        /* [n_batch] */
+	int32_t *seq;        /* [n_batch] */
+	int32_t *page_table; /* [n_seqs][max_pages] */
+	int32_t *outputs;    /* [max_outputs] rows of the pass whose logits are wanted */
+	float   *logits;     /* [max_outputs][n_vocab] the result */
+	int      max_pages;
+	int      max_context; /* largest pos + 1 */
+};
+
+/* Device bytes for activations, batch arrays, logits and workspace. */
+uint64_t hr__forward_bytes(const struct hr_plan *plan, const struct hr_ops *ops);
+
+/* All borrowed until close. `window_layers` maps blocks and head to the window's layers:
+ * block i is layer i, head part p is n_blocks + p; then come globals and the embedding. */
+struct hr_forward_options {
+	const struct hr_model    *model;
+	const struct hr_plan     *plan;
+	struct hr_device         *device;
+	struct hr_ops            *ops;
+	struct hr_stream         *compute;
+	struct hr_window         *window;
+	struct hr_kv             *kv;
+	struct hr_embedding_rows *rows; /* NULL: the embedding is on the device */
+};
+
+int  hr__forward_open(struct hr_forward **out, const struct hr_forward_options *options, struct hr_error *err);
+void hr__forward_close(struct hr_forward *f); /* NULL is fine */
+
+/* The caller's side of a pass; owned by the forward. */
+struct hr_pass *hr__forward_pass(struct hr_forward *f);
+
+/* Run it; blocks until the logits are in pass->logits. n_outputs may be 0. */
+int hr__forward_run(struct hr_forward *f, struct hr_error *err);
+
+#endif

@@ -1,0 +1,260 @@
+/* The public plan: what a model needs on a device, handed to the planner, and its
+ * answer in the words of the model.
+ *
+ * Device memory holds the weights' share (residents, slots, ends) and the fixed
+ * share (KV cache, activations, workspace). On a GPU the budget covers both; on
+ * the CPU `device_memory_bytes` is the RAM budget for weights alone, and the fixed
+ * share comes on top. */
+#include "runtime/plan.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/topology.h"
+#include "runtime/forward.h"
+#include "runtime/kv.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <strings.h>
+
+#define DEFAULT_CONTEXT 4096
+#define DEFAULT_BATCH   512
+#define MAX_BATCH       4096
+#define MAX_SEQS        256
+
+void hr_plan_options_init(struct hr_plan_options *o)
+{
+	*o = (struct hr_plan_options){
+		.device = "auto",
+		.window_layers = HR_AUTO,
+		.resident_layers = HR_AUTO,
+		.slots = HR_AUTO,
+		.reader = "auto",
+	};
+}
+
+void hr__plan_note(struct hr_plan *plan, const struct hr_plan_options *options, const char *fmt, ...)
+{
+	char    sentence[sizeof plan->notices[0]];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(sentence, sizeof sentence, fmt, args);
+	va_end(args);
+	if (plan->info.n_fallbacks < (int)HR_COUNT_OF(plan->notices))
+		memcpy(plan->notices[plan->info.n_fallbacks++], sentence, sizeof sentence);
+	struct hr_notice_sink sink = {options->on_notice, options->user};
+	hr__notice(&sink, "%s", sentence);
+}
+
+/* What may be asked of the device, when the user set no budget: what is free, less a
+ * margin for everybody else. */
+static uint64_t default_budget(struct hr_device *device)
+{
+	struct hr_device_memory memory;
+	if (device->ops->memory(device, &memory))
+		return 0;
+	uint64_t margin = memory.free_bytes / 10;
+	return memory.free_bytes - margin;
+}
+
+static int check_options(const struct hr_plan_options *o, struct hr_error *err)
+{
+	static const char *const readers[] = {"auto", "uring", "io_uring", "pread"};
+	bool                     known = !o->reader;
+	for (size_t i = 0; i < HR_COUNT_OF(readers) && !known; i++)
+		known = !strcmp(o->reader, readers[i]);
+	if (!known)
+		return hr__fail(err, HR_EINVAL, "Reader \"%s\" is unknown; use auto, uring or pread.", o->reader);
+	if (o->kv_type && strcmp(o->kv_type, "f16") && strcmp(o->kv_type, "f32"))
+		return hr__fail(err, HR_EINVAL, "Cache type \"%s\" is unknown; use f16 or f32.", o->kv_type);
+	if (o->n_ctx < 0 || o->n_seqs < 0 || o->n_seqs > MAX_SEQS || o->n_batch < 0 || o->n_batch > MAX_BATCH)
+		return hr__fail(err, HR_EINVAL,
+		                "Context %d, sequences %d or batch %d is out of range; sequences go up to %d, a batch up to %d.",
+		                o->n_ctx, o->n_seqs, o->n_batch, MAX_SEQS, MAX_BATCH);
+	if (o->n_threads < 0 || o->n_threads > 1024)
+		return hr__fail(err, HR_EINVAL, "%d threads is out of range; use 1 to 1024, or 0 for one per core.", o->n_threads);
+	if (o->chunk_bytes && (o->chunk_bytes < HR_IO_ALIGN || o->chunk_bytes > (1u << 30)))
+		return hr__fail(err, HR_EINVAL, "A chunk of %llu bytes is out of range; use 4KiB to 1GiB.",
+		                (unsigned long long)o->chunk_bytes);
+	if (o->read_depth < 0 || o->read_depth > 1024)
+		return hr__fail(err, HR_EINVAL, "A read depth of %d is out of range; use 1 to 1024.", o->read_depth);
+	return 0;
+}
+
+static void describe_needs(struct hr_plan *plan, const struct hr_plan_options *o, const struct hr_ops *ops)
+{
+	const struct hr_hparams *h = &plan->model->checkpoint.hparams;
+	struct hr_plan_info     *info = &plan->info;
+	int                      trained = h->n_ctx_train > 0 ? h->n_ctx_train : DEFAULT_CONTEXT;
+	info->n_ctx = o->n_ctx ? o->n_ctx : trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
+	info->n_seqs = o->n_seqs ? o->n_seqs : 1;
+	info->n_batch = o->n_batch ? o->n_batch : DEFAULT_BATCH;
+	if (info->n_batch < info->n_seqs)
+		info->n_batch = info->n_seqs;
+	info->n_threads = o->n_threads ? o->n_threads : hr_topology_n_cores();
+	plan->kv_type = o->kv_type && !strcmp(o->kv_type, "f32") ? HR_KV_F32 : HR_KV_F16;
+	plan->page_tokens = HR_KV_PAGE_TOKENS;
+	plan->max_outputs = info->n_seqs > 16 ? info->n_seqs : 16;
+	info->kv_bytes = hr__kv_bytes(h, plan->kv_type, info->n_ctx, info->n_seqs);
+	info->activation_bytes = hr__forward_bytes(plan, ops);
+}
+
+static void describe_placement(struct hr_plan *plan, uint64_t budget, struct hr_device *device)
+{
+	const struct hr_placement *p = &plan->placement;
+	struct hr_plan_info       *info = &plan->info;
+	bool                       gpu_budget = !device->host_addressable;
+	info->device = plan->device;
+	info->device_name = plan->device_name;
+	info->n_layers = p->n_blocks;
+	info->resident_layers = p->n_resident;
+	info->slots = p->slots;
+	int window = p->n_resident + p->slots;
+	info->window_layers = window < p->n_blocks ? window : p->n_blocks;
+	info->host_layers = p->n_host;
+	info->disk_layers = p->n_disk;
+	info->device_budget_bytes = budget;
+	info->device_bytes = p->device_bytes - (gpu_budget ? info->kv_bytes + info->activation_bytes : 0);
+	info->slot_bytes = p->slot_bytes;
+	info->resident_bytes = info->device_bytes - p->slot_bytes * (uint64_t)p->slots;
+	info->host_bytes = p->host_bytes;
+	info->disk_bytes_per_pass = p->disk_bytes_per_pass;
+	info->link_bytes_per_pass = device->host_addressable ? 0 : p->streamed_bytes_per_pass;
+	info->chunk_bytes = p->chunk_bytes;
+	info->read_depth = p->read_depth;
+	info->n_modules = p->n_blocks + 3;
+}
+
+int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *o,
+                 const struct hr_backend *backend, struct hr_error *err)
+{
+	struct hr_device *device = backend->device;
+	struct hr_plan *plan = hr__calloc(1, sizeof *plan);
+	enum hr_tier   *map = NULL;
+	int             rc = plan ? check_options(o, err) : hr__fail(err, HR_ENOMEM, "Out of memory while planning.");
+	if (rc)
+		goto done;
+	plan->model = model;
+	snprintf(plan->device, sizeof plan->device, "%s", device->kind);
+	snprintf(plan->device_name, sizeof plan->device_name, "%s", device->name);
+	describe_needs(plan, o, backend->ops);
+	if (o->device_map && strcasecmp(o->device_map, "auto")) {
+		map = hr__calloc((size_t)model->n_blocks + 2, sizeof *map);
+		rc = map ? hr__device_map_parse(map, model->n_blocks, o->device_map, device->host_addressable, err)
+		         : hr__fail(err, HR_ENOMEM, "Out of memory while reading the device map.");
+		if (rc)
+			goto done;
+	}
+
+	uint64_t fixed = device->host_addressable ? 0 : plan->info.kv_bytes + plan->info.activation_bytes;
+	uint64_t budget = o->device_memory_bytes ? o->device_memory_bytes : default_budget(device);
+	if (!o->device_memory_bytes && device->host_addressable) {
+		uint64_t on_top = plan->info.kv_bytes + plan->info.activation_bytes;
+		budget = budget > on_top ? budget - on_top : 0;
+	}
+	uint64_t part = 0;
+	for (int i = 0; i < model->n_head_parts; i++)
+		if (model->head_parts[i].layer.memory_bytes > part)
+			part = model->head_parts[i].layer.memory_bytes;
+	bool                   tied = model->checkpoint.head == model->checkpoint.embedding;
+	struct hr_plan_request request = {
+		.blocks = model->block_layers,
+		.n_blocks = model->n_blocks,
+		.head_bytes = model->head.layer.memory_bytes,
+		.head_part_bytes = part,
+		.embedding_bytes = tied ? 0 : model->embedding.layer.memory_bytes,
+		.tied = tied,
+		.globals_bytes = model->globals.memory_bytes,
+		.fixed_bytes = fixed,
+		.device_budget_bytes = o->full ? UINT64_MAX / 4 : budget,
+		.host_budget_bytes = o->host_memory_bytes ? o->host_memory_bytes : default_budget(device),
+		.host_addressable = device->host_addressable,
+		.window_layers = o->window_layers,
+		.resident_layers = o->resident_layers,
+		.slots = o->slots,
+		.chunk_bytes = o->chunk_bytes,
+		.read_depth = o->read_depth,
+		.map = map,
+	};
+	rc = hr_plan_make(&plan->placement, &request, err);
+	if (rc)
+		goto done;
+	if (o->full && plan->placement.device_bytes > budget) {
+		rc = hr__fail(err, HR_EBUDGET,
+		              "The full model needs %.1f MiB on the device, but the budget is %.1f MiB; leave out --window full, "
+		              "or give --device-memory %.1fMiB.",
+		              (double)plan->placement.device_bytes / 1048576, (double)budget / 1048576,
+		              (double)plan->placement.device_bytes / 1048576 + 0.1);
+		goto done;
+	}
+	describe_placement(plan, budget, device);
+	for (int i = 0; i < plan->placement.n_fallbacks; i++)
+		hr__plan_note(plan, o, "%s", plan->placement.fallback[i]);
+done:
+	free(map);
+	if (rc)
+		hr_plan_free(plan);
+	else
+		*out = plan;
+	return rc;
+}
+
+int hr_plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
+                struct hr_error *err)
+{
+	struct hr_backend backend = {0};
+	int               rc = hr__backend_open(&backend, options, err);
+	if (!rc)
+		rc = hr__plan_new(out, model, options, &backend, err);
+	hr__backend_close(&backend);
+	return rc;
+}
+
+void hr_plan_free(struct hr_plan *plan)
+{
+	if (!plan)
+		return;
+	hr_plan_release(&plan->placement);
+	free(plan);
+}
+
+const struct hr_plan_info *hr_plan_info(const struct hr_plan *plan)
+{
+	return &plan->info;
+}
+
+const char *hr_plan_fallback(const struct hr_plan *plan, int index)
+{
+	return index >= 0 && index < plan->info.n_fallbacks ? plan->notices[index] : NULL;
+}
+
+/* Modules in the order of a pass: embedding, blocks, norm, head. */
+int hr_plan_module(const struct hr_plan *plan, int index, const char **module, const char **tier, uint64_t *bytes)
+{
+	const struct hr_model     *m = plan->model;
+	const struct hr_placement *p = &plan->placement;
+	const struct hr_layer     *layer;
+	enum hr_tier               where;
+	if (index == 0) {
+		layer = &m->embedding.layer;
+		where = p->embedding_tier;
+	} else if (index >= 1 && index <= p->n_blocks) {
+		layer = &m->block_layers[index - 1];
+		where = p->block_tier[index - 1];
+	} else if (index == p->n_blocks + 1) {
+		layer = &m->globals;
+		where = HR_TIER_DEVICE;
+	} else if (index == p->n_blocks + 2) {
+		layer = &m->head.layer;
+		where = p->head_tier;
+	} else {
+		return HR_EINVAL;
+	}
+	if (module)
+		*module = layer->name;
+	if (tier)
+		*tier = hr_tier_name(where);
+	if (bytes)
+		*bytes = layer->file_bytes;
+	return 0;
+}

@@ -1,0 +1,35 @@
+/* The public plan: the scheduler's placement with the model's names and needs. */
+#ifndef HR_RUNTIME_PLAN_H
+#define HR_RUNTIME_PLAN_H
+
+#include "runtime/backend.h"
+#include "runtime/model.h"
+#include "scheduler/plan.h"
+
+struct hr_plan {
+	const struct hr_model *model; /* borrowed */
+	struct hr_placement    placement;
+	struct hr_plan_info    info;
+	char                   device[16];
+	char                   device_name[128];
+	char                   notices[8][240]; /* fallbacks, as sentences */
+	enum hr_kv_type        kv_type;
+	int                    page_tokens;
+	int                    max_outputs; /* logits rows of one pass */
+};
+
+
+/* Plan for a backend that is open. */
+int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
+                 const struct hr_backend *backend, struct hr_error *err);
+
+/* Keep a sentence among the plan's fallbacks and tell the sink of `options`. */
+void hr__plan_note(struct hr_plan *plan, const struct hr_plan_options *options, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* A device map in JSON, {"model.layers.0": 0 | "cpu" | "disk", ...}, as tiers: one per
+ * block, then embedding, then head. A key also covers all modules below it. */
+int hr__device_map_parse(enum hr_tier *tiers, int n_blocks, const char *json, bool host_addressable,
+                         struct hr_error *err);
+
+#endif
