@@ -10,13 +10,14 @@ int hr__backend_open(struct hr_backend *backend, const struct hr_plan_options *o
 	const char *name = o->device ? o->device : "auto";
 	if (!strncmp(name, "cuda", 4))
 		return hr__fail(err, HR_EUNSUPPORTED,
-		                "Device \"%s\" was asked for, but this build has no CUDA device; use --device cpu.", name);
+		                "Device \"%s\" was asked for, but this build has no CUDA device; use --device cpu.",
+		                name);
 	if (strcmp(name, "auto") && strcmp(name, "cpu"))
 		return hr__fail(err, HR_EINVAL, "Device \"%s\" is unknown; use auto, cpu, cuda or cuda:N.", name);
 	struct hr_device_host_options host = {
-		.n_threads = o->n_threads,
-		.bind = true,
-		.notices = {o->on_notice, o->user},
+	    .n_threads = o->n_threads,
+	    .bind = true,
+	    .notices = {o->on_notice, o->user},
 	};
 	int rc = hr_device_host_open(&backend->device, &host, err);
 	if (!rc)

@@ -11,7 +11,7 @@ struct hr_backend {
 };
 
 /* Open what options->device asks for. HR_EUNSUPPORTED, HR_EINVAL. */
-int  hr__backend_open(struct hr_backend *backend, const struct hr_plan_options *options, struct hr_error *err);
+int hr__backend_open(struct hr_backend *backend, const struct hr_plan_options *options, struct hr_error *err);
 void hr__backend_close(struct hr_backend *backend); /* a zeroed struct is fine */
 
 #endif

@@ -6,12 +6,9 @@
  * logits (all of them when the request asks for that). */
 #include "runtime/batch.h"
 
-#include "base/clock.h"
+#include <string.h>
 
-static int tokens_left(const struct hr_job *job)
-{
-	return job->n_prompt + job->n_new - job->n_past;
-}
+static int tokens_left(const struct hr_job *job) { return job->n_prompt + job->n_new - job->n_past; }
 
 /* Give `job` up to `room` tokens of the pass and its outputs. */
 static void add_job(struct hr_pass *p, struct hr_job *job, int room, int output_room)
@@ -32,12 +29,14 @@ static void add_job(struct hr_pass *p, struct hr_job *job, int room, int output_
 	}
 	for (int i = 0; i < job->n_outputs; i++)
 		p->outputs[p->n_outputs++] = p->n_tokens - job->n_outputs + i;
-	memcpy(p->page_table + (size_t)job->row * (size_t)p->max_pages, job->pages, (size_t)job->n_pages * sizeof *job->pages);
+	memcpy(p->page_table + (size_t)job->row * (size_t)p->max_pages, job->pages,
+	       (size_t)job->n_pages * sizeof *job->pages);
 	if (job->n_past + n > p->max_context)
 		p->max_context = job->n_past + n;
 }
 
-void hr__batch_compose(struct hr_pass *p, struct hr_job *const *running, int n_seqs, int n_batch, int max_outputs)
+void hr__batch_compose(struct hr_pass *p, struct hr_job *const *running, int n_seqs, int n_batch,
+                       int max_outputs)
 {
 	int n_running = 0;
 	p->n_tokens = p->n_outputs = p->max_context = 0;

@@ -42,7 +42,8 @@ static const json_t *value_for(json_t *map, const char *module)
 	size_t        best_length = 0;
 	const char   *key;
 	json_t       *value;
-	json_object_foreach(map, key, value) {
+	json_object_foreach(map, key, value)
+	{
 		size_t n = strlen(key);
 		if (key_covers(key, module) && (!best || n >= best_length)) {
 			best = value;
@@ -86,7 +87,8 @@ int hr__device_map_parse(enum hr_tier *tiers, int n_blocks, const char *text, bo
 		         map ? "not an object" : e.text);
 		goto done;
 	}
-	json_object_foreach(map, key, value) {
+	json_object_foreach(map, key, value)
+	{
 		enum hr_tier ignored;
 		if (!key_is_known(key, n_blocks)) {
 			hr__fail(err, rc,

@@ -10,17 +10,17 @@
 #define READ_DEPTH 8
 
 struct hr_embedding_rows {
-	struct hr_reader       *reader;
-	const struct hr_file   *file;
-	uint64_t                offset; /* of row 0 */
-	size_t                  row_bytes;
-	size_t                  place_bytes; /* one row with its aligned surroundings */
-	struct hr_hostmem       places;      /* [n_max][place_bytes] */
-	struct hr_read         *reads;       /* [n_max] */
-	pthread_mutex_t         lock;        /* pending, failed */
-	pthread_cond_t          idle;
-	int                     pending;
-	const struct hr_read   *failed; /* the first */
+	struct hr_reader     *reader;
+	const struct hr_file *file;
+	uint64_t              offset; /* of row 0 */
+	size_t                row_bytes;
+	size_t                place_bytes; /* one row with its aligned surroundings */
+	struct hr_hostmem     places;      /* [n_max][place_bytes] */
+	struct hr_read       *reads;       /* [n_max] */
+	pthread_mutex_t       lock;        /* pending, failed */
+	pthread_cond_t        idle;
+	int                   pending;
+	const struct hr_read *failed; /* the first */
 };
 
 static void row_done(struct hr_read *read)
@@ -73,7 +73,8 @@ void hr__embedding_close(struct hr_embedding_rows *e)
 	free(e);
 }
 
-int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, void *table, struct hr_error *err)
+int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, void *table,
+                        struct hr_error *err)
 {
 	e->pending = n;
 	e->failed = NULL;
@@ -81,12 +82,12 @@ int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, 
 		uint64_t offset = e->offset + (uint64_t)ids[i] * e->row_bytes;
 		char    *place = (char *)e->places.base + (size_t)i * e->place_bytes;
 		e->reads[i] = (struct hr_read){
-			.file = e->file,
-			.offset = offset,
-			.length = e->row_bytes,
-			.dst = place + offset % HR_IO_ALIGN,
-			.done = row_done,
-			.user = e,
+		    .file = e->file,
+		    .offset = offset,
+		    .length = e->row_bytes,
+		    .dst = place + offset % HR_IO_ALIGN,
+		    .done = row_done,
+		    .user = e,
 		};
 		e->reader->ops->submit(e->reader, &e->reads[i]);
 	}

@@ -18,6 +18,7 @@ int  hr__embedding_open(struct hr_embedding_rows **out, const struct hr_model *m
 void hr__embedding_close(struct hr_embedding_rows *e); /* NULL is fine */
 
 /* Read the rows of ids[n] into `table`, dense, in order: row i belongs to ids[i]. Blocks. */
-int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, void *table, struct hr_error *err);
+int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, void *table,
+                        struct hr_error *err);
 
 #endif

@@ -28,17 +28,17 @@ struct dims {
 
 /* Where everything lies in the arena; shapes as in ops.h. */
 struct buffers {
-	float   *x;       /* [n_batch][n_embd] the residual stream */
-	float   *h;       /* [n_batch][n_embd] normed */
-	float   *qkv;     /* [n_batch][q_dim + 2 * kv_dim] */
-	float   *attn;    /* [n_batch][q_dim] */
-	float   *gate;    /* [n_batch][n_ff] */
-	float   *up;      /* [n_batch][n_ff] */
-	float   *out;     /* [n_outputs][n_embd] */
-	float   *logits;  /* [n_outputs][n_vocab] */
-	float   *freqs;   /* [n_rot / 2] */
-	char    *table;   /* [n_batch][embedding row bytes] when read by rows */
-	int32_t *ids;     /* [n_batch] and so on, as struct hr_pass: one block, one copy */
+	float   *x;      /* [n_batch][n_embd] the residual stream */
+	float   *h;      /* [n_batch][n_embd] normed */
+	float   *qkv;    /* [n_batch][q_dim + 2 * kv_dim] */
+	float   *attn;   /* [n_batch][q_dim] */
+	float   *gate;   /* [n_batch][n_ff] */
+	float   *up;     /* [n_batch][n_ff] */
+	float   *out;    /* [n_outputs][n_embd] */
+	float   *logits; /* [n_outputs][n_vocab] */
+	float   *freqs;  /* [n_rot / 2] */
+	char    *table;  /* [n_batch][embedding row bytes] when read by rows */
+	int32_t *ids;    /* [n_batch] and so on, as struct hr_pass: one block, one copy */
 	int32_t *pos, *seq, *outputs, *page_table;
 	char    *workspace;
 };
@@ -50,12 +50,12 @@ struct hr_forward {
 	struct buffers            b;
 	struct hr_weight          final_norm; /* resident; addresses */
 	struct hr_event          *end;
-	struct hr_hostmem         host; /* the pass, host side, pinned; in the order of b.ids.. then logits, table */
-	bool                      pinned;
-	struct hr_pass            pass;
-	int32_t                  *row_ids; /* 0, 1, 2, ...: ids into `table`; host */
-	char                     *host_table;
-	int                       n_head_layers;
+	struct hr_hostmem host; /* the pass, host side, pinned; in the order of b.ids.. then logits, table */
+	bool              pinned;
+	struct hr_pass    pass;
+	int32_t          *row_ids; /* 0, 1, 2, ...: ids into `table`; host */
+	char             *host_table;
+	int               n_head_layers;
 };
 
 /* ---- Sizes ----------------------------------------------------------------- */
@@ -64,16 +64,16 @@ static struct dims dims_of(const struct hr_plan *plan)
 {
 	const struct hr_hparams *h = &plan->model->checkpoint.hparams;
 	struct dims              d = {
-					 .n_batch = plan->info.n_batch,
-					 .n_seqs = plan->info.n_seqs,
-					 .n_outputs = plan->max_outputs,
-					 .max_pages = hr__kv_pages_for(plan->info.n_ctx),
-					 .n_embd = h->n_embd,
-					 .n_ff = h->n_ff,
-					 .n_vocab = h->n_vocab,
-					 .head_dim = h->head_dim,
-					 .q_dim = h->n_heads * h->head_dim,
-					 .kv_dim = h->n_kv_heads * h->head_dim,
+	                 .n_batch = plan->info.n_batch,
+	                 .n_seqs = plan->info.n_seqs,
+	                 .n_outputs = plan->max_outputs,
+	                 .max_pages = hr__kv_pages_for(plan->info.n_ctx),
+	                 .n_embd = h->n_embd,
+	                 .n_ff = h->n_ff,
+	                 .n_vocab = h->n_vocab,
+	                 .head_dim = h->head_dim,
+	                 .q_dim = h->n_heads * h->head_dim,
+	                 .kv_dim = h->n_kv_heads * h->head_dim,
     };
 	d.qkv_dim = d.q_dim + 2 * d.kv_dim;
 	d.max_cols = d.n_embd > d.n_ff ? d.n_embd : d.n_ff;
@@ -111,7 +111,8 @@ static void *take(uintptr_t *at, size_t bytes)
 }
 
 /* Lay the arena out from address `at`; returns its end. */
-static uintptr_t lay_out(struct buffers *b, const struct hr_plan *plan, const struct hr_ops *ops, uintptr_t at)
+static uintptr_t lay_out(struct buffers *b, const struct hr_plan *plan, const struct hr_ops *ops,
+                         uintptr_t at)
 {
 	struct dims d = dims_of(plan);
 	size_t      n = (size_t)d.n_batch, f = sizeof(float);
@@ -272,10 +273,7 @@ void hr__forward_close(struct hr_forward *f)
 	free(f);
 }
 
-struct hr_pass *hr__forward_pass(struct hr_forward *f)
-{
-	return &f->pass;
-}
+struct hr_pass *hr__forward_pass(struct hr_forward *f) { return &f->pass; }
 
 /* ---- The pass -------------------------------------------------------------- */
 
@@ -319,20 +317,22 @@ failed:
 	return hr__fail(err, rc, "The device failed while the embeddings were looked up.");
 }
 
-static struct hr_matmul product(const struct hr_weight *w, const struct hr_weight *bias, float *y, int64_t stride,
-                                bool add)
+static struct hr_matmul product(const struct hr_weight *w, const struct hr_weight *bias, float *y,
+                                int64_t stride, bool add)
 {
-	return (struct hr_matmul){.w = *w, .bias = bias ? *bias : (struct hr_weight){0}, .y = y, .y_stride = stride, .add = add};
+	return (struct hr_matmul){
+	    .w = *w, .bias = bias ? *bias : (struct hr_weight){0}, .y = y, .y_stride = stride, .add = add};
 }
 
-#define TRY(call)                                                                              \
-	do {                                                                                       \
-		int rc_ = (call);                                                                      \
-		if (rc_)                                                                               \
-			return rc_;                                                                        \
+#define TRY(call)                                                                                            \
+	do {                                                                                                     \
+		int rc_ = (call);                                                                                    \
+		if (rc_)                                                                                             \
+			return rc_;                                                                                      \
 	} while (0)
 
-static int attention_part(struct hr_forward *f, const struct hr_block *w, int layer, const struct hr_batch *batch)
+static int attention_part(struct hr_forward *f, const struct hr_block *w, int layer,
+                          const struct hr_batch *batch)
 {
 	struct hr_ops             *ops = f->o.ops;
 	const struct hr_ops_table *t = ops->table;
@@ -344,9 +344,9 @@ static int attention_part(struct hr_forward *f, const struct hr_block *w, int la
 	int64_t                    stride = d->qkv_dim;
 	struct hr_kv_layer         kv = hr__kv_layer(f->o.kv, layer);
 	struct hr_matmul           qkv[3] = {
-        product(&w->q, &w->q_bias, q, stride, false),
-        product(&w->k, &w->k_bias, k, stride, false),
-        product(&w->v, &w->v_bias, v, stride, false),
+	              product(&w->q, &w->q_bias, q, stride, false),
+	              product(&w->k, &w->k_bias, k, stride, false),
+	              product(&w->v, &w->v_bias, v, stride, false),
     };
 	struct hr_matmul o = product(&w->o, &w->o_bias, b->x, d->n_embd, true);
 	TRY(t->rms_norm(ops, s, b->h, b->x, &w->attn_norm, h->rms_eps, batch->n_tokens));
@@ -354,8 +354,8 @@ static int attention_part(struct hr_forward *f, const struct hr_block *w, int la
 	TRY(t->rope(ops, s, q, stride, h->n_heads, h->head_dim, h->rope_style, b->freqs, h->n_rot / 2, batch));
 	TRY(t->rope(ops, s, k, stride, h->n_kv_heads, h->head_dim, h->rope_style, b->freqs, h->n_rot / 2, batch));
 	TRY(t->kv_store(ops, s, &kv, k, stride, v, stride, batch));
-	TRY(t->attention(ops, s, b->attn, q, stride, h->n_heads, &kv, 1.0f / sqrtf((float)h->head_dim), h->sliding_window,
-	                 batch));
+	TRY(t->attention(ops, s, b->attn, q, stride, h->n_heads, &kv, 1.0f / sqrtf((float)h->head_dim),
+	                 h->sliding_window, batch));
 	return t->matmul(ops, s, &o, 1, b->attn, batch->n_tokens);
 }
 
@@ -367,11 +367,12 @@ static int feed_forward_part(struct hr_forward *f, const struct hr_block *w, con
 	const struct dims         *d = &f->dims;
 	const struct buffers      *b = &f->b;
 	struct hr_matmul           gate_up[2] = {
-        product(&w->gate, NULL, b->gate, d->n_ff, false),
-        product(&w->up, NULL, b->up, d->n_ff, false),
+	              product(&w->gate, NULL, b->gate, d->n_ff, false),
+	              product(&w->up, NULL, b->up, d->n_ff, false),
     };
 	struct hr_matmul down = product(&w->down, NULL, b->x, d->n_embd, true);
-	TRY(t->rms_norm(ops, s, b->h, b->x, &w->ffn_norm, f->o.model->checkpoint.hparams.rms_eps, batch->n_tokens));
+	TRY(t->rms_norm(ops, s, b->h, b->x, &w->ffn_norm, f->o.model->checkpoint.hparams.rms_eps,
+	                batch->n_tokens));
 	TRY(t->matmul(ops, s, gate_up, 2, b->h, batch->n_tokens));
 	TRY(t->silu_mul(ops, s, b->gate, b->gate, b->up, (int64_t)batch->n_tokens * d->n_ff));
 	return t->matmul(ops, s, &down, 1, b->gate, batch->n_tokens);
@@ -420,13 +421,13 @@ int hr__forward_run(struct hr_forward *f, struct hr_error *err)
 	const struct hr_device_ops      *dev = o->device->ops;
 	const struct hr_pass            *p = &f->pass;
 	struct hr_batch                  batch = {
-						 .n_tokens = p->n_tokens,
-						 .n_seqs = p->n_seqs,
-						 .pos = f->b.pos,
-						 .seq = f->b.seq,
-						 .page_table = f->b.page_table,
-						 .max_pages = f->dims.max_pages,
-						 .max_context = p->max_context,
+	                     .n_tokens = p->n_tokens,
+	                     .n_seqs = p->n_seqs,
+	                     .pos = f->b.pos,
+	                     .seq = f->b.seq,
+	                     .page_table = f->b.page_table,
+	                     .max_pages = f->dims.max_pages,
+	                     .max_context = p->max_context,
     };
 	int rc = embed(f, &batch, err);
 	if (rc)
@@ -439,8 +440,8 @@ int hr__forward_run(struct hr_forward *f, struct hr_error *err)
 		rc = compute_layer(f, i, weights, &batch);
 		hr_window_release(o->window, i);
 		if (rc)
-			return hr__fail(err, rc, "%s: layer %d of the pass could not be computed (%s).", o->model->checkpoint.path, i,
-			                hr_error_text(rc));
+			return hr__fail(err, rc, "%s: layer %d of the pass could not be computed (%s).",
+			                o->model->checkpoint.path, i, hr_error_text(rc));
 	}
 	size_t bytes = (size_t)p->n_outputs * (size_t)f->dims.n_vocab * sizeof(float);
 	if (bytes)

@@ -41,7 +41,7 @@ struct hr_forward_options {
 	struct hr_embedding_rows *rows; /* NULL: the embedding is on the device */
 };
 
-int  hr__forward_open(struct hr_forward **out, const struct hr_forward_options *options, struct hr_error *err);
+int hr__forward_open(struct hr_forward **out, const struct hr_forward_options *options, struct hr_error *err);
 void hr__forward_close(struct hr_forward *f); /* NULL is fine */
 
 /* The caller's side of a pass; owned by the forward. */

@@ -5,20 +5,19 @@
 
 static size_t page_bytes(const struct hr_hparams *h, enum hr_kv_type type)
 {
-	return (size_t)HR_KV_PAGE_TOKENS * (size_t)h->n_kv_heads * (size_t)h->head_dim * (type == HR_KV_F32 ? 4 : 2);
+	return (size_t)HR_KV_PAGE_TOKENS * (size_t)h->n_kv_heads * (size_t)h->head_dim *
+	       (type == HR_KV_F32 ? 4 : 2);
 }
 
-static int pages_for(int n_ctx, int n_seqs)
-{
-	return hr__kv_pages_for(n_ctx) * n_seqs;
-}
+static int pages_for(int n_ctx, int n_seqs) { return hr__kv_pages_for(n_ctx) * n_seqs; }
 
 uint64_t hr__kv_bytes(const struct hr_hparams *h, enum hr_kv_type type, int n_ctx, int n_seqs)
 {
 	return (uint64_t)h->n_layers * 2 * page_bytes(h, type) * (uint64_t)pages_for(n_ctx, n_seqs);
 }
 
-int hr__kv_init(struct hr_kv *kv, const struct hr_hparams *h, enum hr_kv_type type, int n_ctx, int n_seqs, void *memory)
+int hr__kv_init(struct hr_kv *kv, const struct hr_hparams *h, enum hr_kv_type type, int n_ctx, int n_seqs,
+                void *memory)
 {
 	int      n_pages = pages_for(n_ctx, n_seqs);
 	int32_t *free_pages = hr__calloc((size_t)n_pages, sizeof *free_pages);
@@ -28,16 +27,16 @@ int hr__kv_init(struct hr_kv *kv, const struct hr_hparams *h, enum hr_kv_type ty
 		free_pages[i] = n_pages - 1 - i; /* page 0 is taken first */
 	size_t half = page_bytes(h, type) * (size_t)n_pages;
 	*kv = (struct hr_kv){
-		.shape = {.k = memory,
+	    .shape = {.k = memory,
 	              .v = (char *)memory + half,
 	              .type = type,
 	              .n_kv_heads = h->n_kv_heads,
 	              .head_dim = h->head_dim,
 	              .page_tokens = HR_KV_PAGE_TOKENS},
-		.layer_bytes = 2 * half,
-		.n_pages = n_pages,
-		.free_pages = free_pages,
-		.n_free = n_pages,
+	    .layer_bytes = 2 * half,
+	    .n_pages = n_pages,
+	    .free_pages = free_pages,
+	    .n_free = n_pages,
 	};
 	return 0;
 }

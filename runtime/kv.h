@@ -22,7 +22,8 @@ struct hr_kv {
 uint64_t hr__kv_bytes(const struct hr_hparams *h, enum hr_kv_type type, int n_ctx, int n_seqs);
 
 /* `memory`: hr__kv_bytes() of device memory, borrowed. HR_ENOMEM. */
-int  hr__kv_init(struct hr_kv *kv, const struct hr_hparams *h, enum hr_kv_type type, int n_ctx, int n_seqs, void *memory);
+int  hr__kv_init(struct hr_kv *kv, const struct hr_hparams *h, enum hr_kv_type type, int n_ctx, int n_seqs,
+                 void *memory);
 void hr__kv_release(struct hr_kv *kv); /* a zeroed struct is fine */
 
 struct hr_kv_layer hr__kv_layer(const struct hr_kv *kv, int layer);

@@ -56,7 +56,8 @@ static int place_pieces(struct hr_layer *layer, struct piece *pieces, int n)
 		}
 		uint64_t in_extent = p->offset - hr__align_down(extent->offset, HR_IO_ALIGN);
 		p->weight->data = (const void *)(uintptr_t)(extent->memory_offset + in_extent);
-		memory = hr__align_up(extent->memory_offset + extent->offset % HR_IO_ALIGN + extent->length, HR_IO_ALIGN);
+		memory =
+		    hr__align_up(extent->memory_offset + extent->offset % HR_IO_ALIGN + extent->length, HR_IO_ALIGN);
 	}
 	for (int e = 0; e < layer->n_extents; e++)
 		layer->file_bytes += layer->extents[e].length;
@@ -75,7 +76,8 @@ static struct piece weight_piece(const struct hr_checkpoint *c, int index, int64
 	if (rows < 0)
 		rows = (int64_t)n_rows;
 	*weight = (struct hr_weight){NULL, t->type, (int32_t)rows, (int32_t)cols};
-	return (struct piece){t->file, t->offset + (uint64_t)first * row_bytes, (uint64_t)rows * row_bytes, weight};
+	return (struct piece){t->file, t->offset + (uint64_t)first * row_bytes, (uint64_t)rows * row_bytes,
+	                      weight};
 }
 
 static int layout_block(struct hr_model *m, int i)
@@ -87,11 +89,19 @@ static int layout_block(struct hr_model *m, int i)
 		int               tensor;
 		struct hr_weight *weight;
 	} roles[] = {
-		{t->attn_norm, &b->attn_norm}, {t->q, &b->q},           {t->k, &b->k},
-		{t->v, &b->v},                 {t->o, &b->o},           {t->q_bias, &b->q_bias},
-		{t->k_bias, &b->k_bias},       {t->v_bias, &b->v_bias}, {t->o_bias, &b->o_bias},
-		{t->ffn_norm, &b->ffn_norm},   {t->gate, &b->gate},     {t->up, &b->up},
-		{t->down, &b->down},
+	    {t->attn_norm, &b->attn_norm},
+	    {t->q, &b->q},
+	    {t->k, &b->k},
+	    {t->v, &b->v},
+	    {t->o, &b->o},
+	    {t->q_bias, &b->q_bias},
+	    {t->k_bias, &b->k_bias},
+	    {t->v_bias, &b->v_bias},
+	    {t->o_bias, &b->o_bias},
+	    {t->ffn_norm, &b->ffn_norm},
+	    {t->gate, &b->gate},
+	    {t->up, &b->up},
+	    {t->down, &b->down},
 	};
 	struct piece pieces[MAX_PIECES];
 	int          n = 0;
@@ -102,7 +112,8 @@ static int layout_block(struct hr_model *m, int i)
 	return place_pieces(&m->block_layers[i], pieces, n);
 }
 
-static int layout_matrix(struct hr_model *m, struct hr_matrix_layer *out, int tensor, int64_t first, int64_t rows)
+static int layout_matrix(struct hr_model *m, struct hr_matrix_layer *out, int tensor, int64_t first,
+                         int64_t rows)
 {
 	struct piece piece = weight_piece(&m->checkpoint, tensor, first, rows, &out->weight);
 	out->first_row = (int32_t)first;
@@ -175,18 +186,18 @@ void hr__layout_release(struct hr_model *m)
 struct hr_block hr_block_at(const struct hr_block *o, const void *base)
 {
 	return (struct hr_block){
-		.attn_norm = hr_weight_at(o->attn_norm, base),
-		.q = hr_weight_at(o->q, base),
-		.k = hr_weight_at(o->k, base),
-		.v = hr_weight_at(o->v, base),
-		.o = hr_weight_at(o->o, base),
-		.q_bias = hr_weight_at(o->q_bias, base),
-		.k_bias = hr_weight_at(o->k_bias, base),
-		.v_bias = hr_weight_at(o->v_bias, base),
-		.o_bias = hr_weight_at(o->o_bias, base),
-		.ffn_norm = hr_weight_at(o->ffn_norm, base),
-		.gate = hr_weight_at(o->gate, base),
-		.up = hr_weight_at(o->up, base),
-		.down = hr_weight_at(o->down, base),
+	    .attn_norm = hr_weight_at(o->attn_norm, base),
+	    .q = hr_weight_at(o->q, base),
+	    .k = hr_weight_at(o->k, base),
+	    .v = hr_weight_at(o->v, base),
+	    .o = hr_weight_at(o->o, base),
+	    .q_bias = hr_weight_at(o->q_bias, base),
+	    .k_bias = hr_weight_at(o->k_bias, base),
+	    .v_bias = hr_weight_at(o->v_bias, base),
+	    .o_bias = hr_weight_at(o->o_bias, base),
+	    .ffn_norm = hr_weight_at(o->ffn_norm, base),
+	    .gate = hr_weight_at(o->gate, base),
+	    .up = hr_weight_at(o->up, base),
+	    .down = hr_weight_at(o->down, base),
 	};
 }

@@ -32,32 +32,32 @@ static void fill_info(struct hr_model *m)
 		if (m->block_layers[i].file_bytes > largest)
 			largest = m->block_layers[i].file_bytes;
 	m->info = (struct hr_model_info){
-		.path = c->path,
-		.format = c->is_gguf ? "gguf" : "safetensors",
-		.family = h->family,
-		.dtype = c->dtype,
-		.n_layers = h->n_layers,
-		.n_embd = h->n_embd,
-		.n_heads = h->n_heads,
-		.n_kv_heads = h->n_kv_heads,
-		.head_dim = h->head_dim,
-		.n_ff = h->n_ff,
-		.n_vocab = h->n_vocab,
-		.n_ctx_train = h->n_ctx_train,
-		.tied_embedding = h->tied,
-		.n_params = c->n_params,
-		.weight_bytes = c->weight_bytes,
-		.largest_layer_bytes = largest,
-		.embedding_bytes = m->embedding.layer.file_bytes,
-		.head_bytes = m->head.layer.file_bytes,
-		.n_tensors = c->n_tensors,
-		.n_files = c->n_files,
-		.tokenizer = vocab ? (vocab->kind == HR_TOKENIZER_BPE ? "bpe" : "spm") : NULL,
-		.chat_template = vocab ? vocab->chat_template : NULL,
-		.bos = vocab ? vocab->bos : -1,
-		.eos = vocab ? vocab->eos : -1,
-		.rope_theta = h->rope_theta,
-		.rope_scaling = rope_scaling_name(h->rope_scaling),
+	    .path = c->path,
+	    .format = c->is_gguf ? "gguf" : "safetensors",
+	    .family = h->family,
+	    .dtype = c->dtype,
+	    .n_layers = h->n_layers,
+	    .n_embd = h->n_embd,
+	    .n_heads = h->n_heads,
+	    .n_kv_heads = h->n_kv_heads,
+	    .head_dim = h->head_dim,
+	    .n_ff = h->n_ff,
+	    .n_vocab = h->n_vocab,
+	    .n_ctx_train = h->n_ctx_train,
+	    .tied_embedding = h->tied,
+	    .n_params = c->n_params,
+	    .weight_bytes = c->weight_bytes,
+	    .largest_layer_bytes = largest,
+	    .embedding_bytes = m->embedding.layer.file_bytes,
+	    .head_bytes = m->head.layer.file_bytes,
+	    .n_tensors = c->n_tensors,
+	    .n_files = c->n_files,
+	    .tokenizer = vocab ? (vocab->kind == HR_TOKENIZER_BPE ? "bpe" : "spm") : NULL,
+	    .chat_template = vocab ? vocab->chat_template : NULL,
+	    .bos = vocab ? vocab->bos : -1,
+	    .eos = vocab ? vocab->eos : -1,
+	    .rope_theta = h->rope_theta,
+	    .rope_scaling = rope_scaling_name(h->rope_scaling),
 	};
 }
 
@@ -71,8 +71,8 @@ static void open_tokenizer(struct hr_model *m)
 	}
 	int n_tokens = c->vocab.n_tokens;
 	if (n_tokens > c->hparams.n_vocab) {
-		hr__fail(&m->tokenizer_error, HR_EFORMAT, "%s: the tokenizer has %d tokens but the model only %d.", c->path,
-		         n_tokens, c->hparams.n_vocab);
+		hr__fail(&m->tokenizer_error, HR_EFORMAT, "%s: the tokenizer has %d tokens but the model only %d.",
+		         c->path, n_tokens, c->hparams.n_vocab);
 		return;
 	}
 	if (hr_tokenizer_new(&m->tokenizer, &c->vocab, &m->tokenizer_error))
@@ -110,10 +110,7 @@ void hr_model_close(struct hr_model *m)
 	free(m);
 }
 
-const struct hr_model_info *hr_model_info(const struct hr_model *m)
-{
-	return &m->info;
-}
+const struct hr_model_info *hr_model_info(const struct hr_model *m) { return &m->info; }
 
 int hr_model_tensor(const struct hr_model *m, int index, struct hr_tensor_info *out)
 {
@@ -121,12 +118,12 @@ int hr_model_tensor(const struct hr_model *m, int index, struct hr_tensor_info *
 		return HR_EINVAL;
 	const struct hr_tensor *t = &m->checkpoint.tensors[index];
 	*out = (struct hr_tensor_info){
-		.name = t->name,
-		.type = hr_type_info(t->type)->name,
-		.n_dims = t->n_dims,
-		.file = t->file->path,
-		.offset = t->offset,
-		.bytes = t->bytes,
+	    .name = t->name,
+	    .type = hr_type_info(t->type)->name,
+	    .n_dims = t->n_dims,
+	    .file = t->file->path,
+	    .offset = t->offset,
+	    .bytes = t->bytes,
 	};
 	memcpy(out->shape, t->shape, sizeof out->shape);
 	return 0;
@@ -145,11 +142,13 @@ int64_t hr_model_tokenize(const struct hr_model *m, const char *text, size_t len
                           bool parse_special, int32_t *ids, size_t capacity, struct hr_error *err)
 {
 	int rc = need_tokenizer(m, err);
-	return rc ? rc : hr_tokenizer_encode(m->tokenizer, text, length, add_special, parse_special, ids, capacity, err);
+	return rc ? rc
+	          : hr_tokenizer_encode(m->tokenizer, text, length, add_special, parse_special, ids, capacity,
+	                                err);
 }
 
-int64_t hr_model_detokenize(const struct hr_model *m, const int32_t *ids, size_t n_ids, bool special, char *text,
-                            size_t capacity, struct hr_error *err)
+int64_t hr_model_detokenize(const struct hr_model *m, const int32_t *ids, size_t n_ids, bool special,
+                            char *text, size_t capacity, struct hr_error *err)
 {
 	int rc = need_tokenizer(m, err);
 	if (rc)
@@ -160,7 +159,8 @@ int64_t hr_model_detokenize(const struct hr_model *m, const int32_t *ids, size_t
 		size_t  room = used < capacity ? capacity - used : 0;
 		int64_t n = hr_tokenizer_token_bytes(m->tokenizer, ids[i], special, room ? text + used : NULL, room);
 		if (n < 0)
-			return hr__fail(err, (int)n, "Token id %d is not one of this model's %d.", ids[i], m->info.n_vocab);
+			return hr__fail(err, (int)n, "Token id %d is not one of this model's %d.", ids[i],
+			                m->info.n_vocab);
 		if (strip && n > 0) {
 			strip = false;
 			if (room && text[used] == ' ') {
@@ -187,7 +187,4 @@ int hr_model_chat_format(const struct hr_model *m, const struct hr_chat_message 
 	return hr_chat_format(text, v->chat_template, bos, eos, messages, n_messages, true, err);
 }
 
-void hr_free(void *memory)
-{
-	free(memory);
-}
+void hr_free(void *memory) { free(memory); }

@@ -27,15 +27,16 @@ struct hr_model {
 	struct hr_error      tokenizer_error;
 	struct hr_model_info info;
 
-	int                     n_blocks;
-	struct hr_layer        *block_layers; /* [n_blocks] */
-	struct hr_block        *blocks;       /* [n_blocks] */
-	struct hr_matrix_layer  embedding;    /* whole; also what row reads go by */
-	struct hr_matrix_layer  head;         /* whole */
-	struct hr_matrix_layer *head_parts;   /* [n_head_parts]: the same rows, none larger than the largest block */
-	int                     n_head_parts;
-	struct hr_layer         globals; /* the final norm */
-	struct hr_weight        final_norm;
+	int                    n_blocks;
+	struct hr_layer       *block_layers; /* [n_blocks] */
+	struct hr_block       *blocks;       /* [n_blocks] */
+	struct hr_matrix_layer embedding;    /* whole; also what row reads go by */
+	struct hr_matrix_layer head;         /* whole */
+	struct hr_matrix_layer
+	                *head_parts; /* [n_head_parts]: the same rows, none larger than the largest block */
+	int              n_head_parts;
+	struct hr_layer  globals; /* the final norm */
+	struct hr_weight final_norm;
 };
 
 /* The address of an offset weight whose layer lies at `base`. */

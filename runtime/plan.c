@@ -25,11 +25,11 @@
 void hr_plan_options_init(struct hr_plan_options *o)
 {
 	*o = (struct hr_plan_options){
-		.device = "auto",
-		.window_layers = HR_AUTO,
-		.resident_layers = HR_AUTO,
-		.slots = HR_AUTO,
-		.reader = "auto",
+	    .device = "auto",
+	    .window_layers = HR_AUTO,
+	    .resident_layers = HR_AUTO,
+	    .slots = HR_AUTO,
+	    .reader = "auto",
 	};
 }
 
@@ -68,11 +68,13 @@ static int check_options(const struct hr_plan_options *o, struct hr_error *err)
 	if (o->kv_type && strcmp(o->kv_type, "f16") && strcmp(o->kv_type, "f32"))
 		return hr__fail(err, HR_EINVAL, "Cache type \"%s\" is unknown; use f16 or f32.", o->kv_type);
 	if (o->n_ctx < 0 || o->n_seqs < 0 || o->n_seqs > MAX_SEQS || o->n_batch < 0 || o->n_batch > MAX_BATCH)
-		return hr__fail(err, HR_EINVAL,
-		                "Context %d, sequences %d or batch %d is out of range; sequences go up to %d, a batch up to %d.",
-		                o->n_ctx, o->n_seqs, o->n_batch, MAX_SEQS, MAX_BATCH);
+		return hr__fail(
+		    err, HR_EINVAL,
+		    "Context %d, sequences %d or batch %d is out of range; sequences go up to %d, a batch up to %d.",
+		    o->n_ctx, o->n_seqs, o->n_batch, MAX_SEQS, MAX_BATCH);
 	if (o->n_threads < 0 || o->n_threads > 1024)
-		return hr__fail(err, HR_EINVAL, "%d threads is out of range; use 1 to 1024, or 0 for one per core.", o->n_threads);
+		return hr__fail(err, HR_EINVAL, "%d threads is out of range; use 1 to 1024, or 0 for one per core.",
+		                o->n_threads);
 	if (o->chunk_bytes && (o->chunk_bytes < HR_IO_ALIGN || o->chunk_bytes > (1u << 30)))
 		return hr__fail(err, HR_EINVAL, "A chunk of %llu bytes is out of range; use 4KiB to 1GiB.",
 		                (unsigned long long)o->chunk_bytes);
@@ -94,7 +96,7 @@ static void describe_needs(struct hr_plan *plan, const struct hr_plan_options *o
 	info->n_threads = o->n_threads ? o->n_threads : hr_topology_n_cores();
 	plan->kv_type = o->kv_type && !strcmp(o->kv_type, "f32") ? HR_KV_F32 : HR_KV_F16;
 	plan->page_tokens = HR_KV_PAGE_TOKENS;
-	plan->max_outputs = info->n_seqs > 16 ? info->n_seqs : 16;
+	plan->max_outputs = info->n_seqs + 16;
 	info->kv_bytes = hr__kv_bytes(h, plan->kv_type, info->n_ctx, info->n_seqs);
 	info->activation_bytes = hr__forward_bytes(plan, ops);
 }
@@ -129,9 +131,9 @@ int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struc
                  const struct hr_backend *backend, struct hr_error *err)
 {
 	struct hr_device *device = backend->device;
-	struct hr_plan *plan = hr__calloc(1, sizeof *plan);
-	enum hr_tier   *map = NULL;
-	int             rc = plan ? check_options(o, err) : hr__fail(err, HR_ENOMEM, "Out of memory while planning.");
+	struct hr_plan   *plan = hr__calloc(1, sizeof *plan);
+	enum hr_tier     *map = NULL;
+	int rc = plan ? check_options(o, err) : hr__fail(err, HR_ENOMEM, "Out of memory while planning.");
 	if (rc)
 		goto done;
 	plan->model = model;
@@ -158,30 +160,31 @@ int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struc
 			part = model->head_parts[i].layer.memory_bytes;
 	bool                   tied = model->checkpoint.head == model->checkpoint.embedding;
 	struct hr_plan_request request = {
-		.blocks = model->block_layers,
-		.n_blocks = model->n_blocks,
-		.head_bytes = model->head.layer.memory_bytes,
-		.head_part_bytes = part,
-		.embedding_bytes = tied ? 0 : model->embedding.layer.memory_bytes,
-		.tied = tied,
-		.globals_bytes = model->globals.memory_bytes,
-		.fixed_bytes = fixed,
-		.device_budget_bytes = o->full ? UINT64_MAX / 4 : budget,
-		.host_budget_bytes = o->host_memory_bytes ? o->host_memory_bytes : default_budget(device),
-		.host_addressable = device->host_addressable,
-		.window_layers = o->window_layers,
-		.resident_layers = o->resident_layers,
-		.slots = o->slots,
-		.chunk_bytes = o->chunk_bytes,
-		.read_depth = o->read_depth,
-		.map = map,
+	    .blocks = model->block_layers,
+	    .n_blocks = model->n_blocks,
+	    .head_bytes = model->head.layer.memory_bytes,
+	    .head_part_bytes = part,
+	    .embedding_bytes = tied ? 0 : model->embedding.layer.memory_bytes,
+	    .tied = tied,
+	    .globals_bytes = model->globals.memory_bytes,
+	    .fixed_bytes = fixed,
+	    .device_budget_bytes = o->full ? UINT64_MAX / 4 : budget,
+	    .host_budget_bytes = o->host_memory_bytes ? o->host_memory_bytes : default_budget(device),
+	    .host_addressable = device->host_addressable,
+	    .window_layers = o->window_layers,
+	    .resident_layers = o->resident_layers,
+	    .slots = o->slots,
+	    .chunk_bytes = o->chunk_bytes,
+	    .read_depth = o->read_depth,
+	    .map = map,
 	};
 	rc = hr_plan_make(&plan->placement, &request, err);
 	if (rc)
 		goto done;
 	if (o->full && plan->placement.device_bytes > budget) {
 		rc = hr__fail(err, HR_EBUDGET,
-		              "The full model needs %.1f MiB on the device, but the budget is %.1f MiB; leave out --window full, "
+		              "The full model needs %.1f MiB on the device, but the budget is %.1f MiB; leave out "
+		              "--window full, "
 		              "or give --device-memory %.1fMiB.",
 		              (double)plan->placement.device_bytes / 1048576, (double)budget / 1048576,
 		              (double)plan->placement.device_bytes / 1048576 + 0.1);
@@ -218,10 +221,7 @@ void hr_plan_free(struct hr_plan *plan)
 	free(plan);
 }
 
-const struct hr_plan_info *hr_plan_info(const struct hr_plan *plan)
-{
-	return &plan->info;
-}
+const struct hr_plan_info *hr_plan_info(const struct hr_plan *plan) { return &plan->info; }
 
 const char *hr_plan_fallback(const struct hr_plan *plan, int index)
 {
@@ -229,7 +229,8 @@ const char *hr_plan_fallback(const struct hr_plan *plan, int index)
 }
 
 /* Modules in the order of a pass: embedding, blocks, norm, head. */
-int hr_plan_module(const struct hr_plan *plan, int index, const char **module, const char **tier, uint64_t *bytes)
+int hr_plan_module(const struct hr_plan *plan, int index, const char **module, const char **tier,
+                   uint64_t *bytes)
 {
 	const struct hr_model     *m = plan->model;
 	const struct hr_placement *p = &plan->placement;

@@ -18,7 +18,6 @@ struct hr_plan {
 	int                    max_outputs; /* logits rows of one pass */
 };
 
-
 /* Plan for a backend that is open. */
 int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
                  const struct hr_backend *backend, struct hr_error *err);

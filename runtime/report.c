@@ -45,19 +45,13 @@ static double median(const struct hr_pass_times *a, const struct hr_pass_times *
 	return m;
 }
 
-static double gbps(uint64_t bytes, uint64_t busy_ns)
-{
-	return busy_ns ? (double)bytes / (double)busy_ns : 0;
-}
+static double gbps(uint64_t bytes, uint64_t busy_ns) { return busy_ns ? (double)bytes / (double)busy_ns : 0; }
 
 /* Milliseconds for `bytes` at `rate` GB/s. */
-static double ms_at(uint64_t bytes, double rate)
-{
-	return rate > 0 ? (double)bytes / rate * 1e-6 : 0;
-}
+static double ms_at(uint64_t bytes, double rate) { return rate > 0 ? (double)bytes / rate * 1e-6 : 0; }
 
-void hr__measure_report(const struct hr_measure *m, const struct hr_window_stats *w, const struct hr_reader_stats *r,
-                        uint64_t max_disk_rate, struct hr_report *out)
+void hr__measure_report(const struct hr_measure *m, const struct hr_window_stats *w,
+                        const struct hr_reader_stats *r, uint64_t max_disk_rate, struct hr_report *out)
 {
 	out->load_ms = m->load_ms;
 	out->prefill_tokens = m->prefill_tokens;
@@ -74,7 +68,8 @@ void hr__measure_report(const struct hr_measure *m, const struct hr_window_stats
 	out->compute_ms = (double)(w->compute_ns - m->window0.compute_ns) * 1e-6;
 	out->stall_ms = (double)(w->stall_ns - m->window0.stall_ns) * 1e-6;
 	double disk_rate = max_disk_rate ? (double)max_disk_rate * 1e-9 : out->disk_gbps;
-	out->ceiling_ms = fmax(out->compute_ms, fmax(ms_at(out->disk_bytes, disk_rate), ms_at(out->link_bytes, out->link_gbps)));
+	out->ceiling_ms = fmax(out->compute_ms,
+	                       fmax(ms_at(out->disk_bytes, disk_rate), ms_at(out->link_bytes, out->link_gbps)));
 	double total_ms = out->prefill_ms + out->decode_ms;
 	out->efficiency = total_ms > 0 ? out->ceiling_ms / total_ms : 0;
 }

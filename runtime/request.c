@@ -8,14 +8,15 @@
 void hr_request_init(struct hr_request *r)
 {
 	*r = (struct hr_request){
-		.add_special = true,
-		.parse_special = true,
-		.sampling = {.top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64},
+	    .add_special = true,
+	    .parse_special = true,
+	    .sampling = {.top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64},
 	};
 }
 
 /* The prompt as ids, in *ids (allocated) with room for `extra` more; returns how many. */
-static int64_t prompt_ids(int32_t **ids, const struct hr_model *model, const struct hr_request *r, struct hr_error *err)
+static int64_t prompt_ids(int32_t **ids, const struct hr_model *model, const struct hr_request *r,
+                          struct hr_error *err)
 {
 	if (r->ids) {
 		*ids = hr__calloc(r->n_ids, sizeof **ids);
@@ -31,7 +32,8 @@ static int64_t prompt_ids(int32_t **ids, const struct hr_model *model, const str
 	*ids = hr__calloc(capacity, sizeof **ids);
 	if (!*ids)
 		return hr__fail(err, HR_ENOMEM, "Out of memory for a prompt of %zu bytes.", length);
-	int64_t n = hr_model_tokenize(model, r->text, length, r->add_special, r->parse_special, *ids, capacity, err);
+	int64_t n =
+	    hr_model_tokenize(model, r->text, length, r->add_special, r->parse_special, *ids, capacity, err);
 	if (n > (int64_t)capacity)
 		return hr__fail(err, HR_EINTERNAL, "A prompt of %zu bytes became %lld tokens.", length, (long long)n);
 	return n;
@@ -45,13 +47,14 @@ static int check_prompt(const int32_t *ids, int64_t n, int n_vocab, int n_ctx, s
 		return hr__fail(err, HR_EINVAL, "The prompt is empty; give at least one token.");
 	if (n >= n_ctx)
 		return hr__fail(err, HR_ECONTEXT,
-		                "The prompt has %lld tokens, but a context of %d leaves room for %d and one more; shorten it or give "
+		                "The prompt has %lld tokens, but a context of %d leaves room for %d and one more; "
+		                "shorten it or give "
 		                "-c %lld.",
 		                (long long)n, n_ctx, n_ctx - 1, (long long)n + 1);
 	for (int64_t i = 0; i < n; i++)
 		if (ids[i] < 0 || ids[i] >= n_vocab)
-			return hr__fail(err, HR_EINVAL, "Token id %d at position %lld is outside the vocabulary of %d.", ids[i],
-			                (long long)i, n_vocab);
+			return hr__fail(err, HR_EINVAL, "Token id %d at position %lld is outside the vocabulary of %d.",
+			                ids[i], (long long)i, n_vocab);
 	return 0;
 }
 
@@ -120,7 +123,8 @@ void hr__job_finish(struct hr_job *job, enum hr_finish finish)
 		job->finish = HR_FINISH_ERROR;
 }
 
-int hr__job_sample(struct hr_job *job, const struct hr_model *model, const float *logits, struct hr_error *err)
+int hr__job_sample(struct hr_job *job, const struct hr_model *model, const float *logits,
+                   struct hr_error *err)
 {
 	size_t n_vocab = (size_t)model->checkpoint.hparams.n_vocab;
 	XXH64_update(&job->hash, logits, n_vocab * sizeof *logits);

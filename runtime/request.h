@@ -8,6 +8,7 @@
 #include "runtime/sampler.h"
 #include "runtime/text_stream.h"
 
+#define XXH_STATIC_LINKING_ONLY /* the state is a member */
 #include <xxhash.h>
 
 /* WAITING -> RUNNING (has a row and pages) -> one of enum hr_finish. */
@@ -40,12 +41,13 @@ struct hr_job {
 };
 
 /* Validate and copy a request. HR_EINVAL, HR_ECONTEXT, HR_EUNSUPPORTED, HR_ENOMEM. */
-int  hr__job_new(struct hr_job **out, const struct hr_model *model, const struct hr_request *request, int n_ctx,
-                 struct hr_error *err);
+int  hr__job_new(struct hr_job **out, const struct hr_model *model, const struct hr_request *request,
+                 int n_ctx, struct hr_error *err);
 void hr__job_free(struct hr_job *job); /* NULL is fine; its pages must have been given back */
 
 /* Sample from the logits of the job's last output and add the token; sets finish. */
-int hr__job_sample(struct hr_job *job, const struct hr_model *model, const float *logits, struct hr_error *err);
+int hr__job_sample(struct hr_job *job, const struct hr_model *model, const float *logits,
+                   struct hr_error *err);
 
 /* End the job: what its text held back becomes readable. */
 void hr__job_finish(struct hr_job *job, enum hr_finish finish);

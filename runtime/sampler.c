@@ -19,18 +19,22 @@ struct hr_candidate {
 int hr__sampling_check(const struct hr_sampling *s, struct hr_error *err)
 {
 	if (!(s->temperature >= 0) || !isfinite(s->temperature))
-		return hr__fail(err, HR_EINVAL, "Temperature %g is out of range; use 0 (greedy) or more.", (double)s->temperature);
+		return hr__fail(err, HR_EINVAL, "Temperature %g is out of range; use 0 (greedy) or more.",
+		                (double)s->temperature);
 	if (s->top_k < 0)
 		return hr__fail(err, HR_EINVAL, "Top-k %d is out of range; use 0 (off) or more.", s->top_k);
 	if (!(s->top_p > 0 && s->top_p <= 1))
-		return hr__fail(err, HR_EINVAL, "Top-p %g is out of range; use a value above 0 and up to 1 (off).", (double)s->top_p);
+		return hr__fail(err, HR_EINVAL, "Top-p %g is out of range; use a value above 0 and up to 1 (off).",
+		                (double)s->top_p);
 	if (!(s->min_p >= 0 && s->min_p < 1))
-		return hr__fail(err, HR_EINVAL, "Min-p %g is out of range; use 0 (off) to below 1.", (double)s->min_p);
+		return hr__fail(err, HR_EINVAL, "Min-p %g is out of range; use 0 (off) to below 1.",
+		                (double)s->min_p);
 	if (!(s->repeat_penalty > 0) || !isfinite(s->repeat_penalty))
 		return hr__fail(err, HR_EINVAL, "Repeat penalty %g is out of range; use a value above 0 (1 is off).",
 		                (double)s->repeat_penalty);
 	if (s->repeat_last_n < 0 || s->repeat_last_n > 1 << 20)
-		return hr__fail(err, HR_EINVAL, "A repetition window of %d tokens is out of range.", s->repeat_last_n);
+		return hr__fail(err, HR_EINVAL, "A repetition window of %d tokens is out of range.",
+		                s->repeat_last_n);
 	return 0;
 }
 

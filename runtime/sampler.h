@@ -5,12 +5,12 @@
 #include "headrace/headrace.h"
 
 struct hr_sampler {
-	struct hr_sampling options;
-	uint64_t           rng;        /* splitmix64 state */
-	int32_t           *recent;     /* ring of the last repeat_last_n tokens */
-	int                n_recent, recent_at;
+	struct hr_sampling   options;
+	uint64_t             rng;    /* splitmix64 state */
+	int32_t             *recent; /* ring of the last repeat_last_n tokens */
+	int                  n_recent, recent_at;
 	struct hr_candidate *candidates; /* [n_vocab] scratch; NULL while greedy without penalty */
-	int                n_vocab;
+	int                  n_vocab;
 };
 
 /* HR_EINVAL names the setting that is out of range. */

@@ -31,11 +31,13 @@ static int open_reader(struct hr_session *s, struct hr_error *err)
 {
 	const char              *name = s->options.reader ? s->options.reader : "auto";
 	struct hr_reader_options options = {
-		.kind = !strcmp(name, "auto") ? HR_READER_AUTO : !strcmp(name, "pread") ? HR_READER_PREAD : HR_READER_URING,
-		.chunk_bytes = s->plan->placement.chunk_bytes,
-		.depth = s->plan->placement.read_depth,
-		.max_bytes_per_second = s->options.max_disk_rate,
-		.notices = {on_notice, s},
+	    .kind = !strcmp(name, "auto")    ? HR_READER_AUTO
+	            : !strcmp(name, "pread") ? HR_READER_PREAD
+	                                     : HR_READER_URING,
+	    .chunk_bytes = s->plan->placement.chunk_bytes,
+	    .depth = s->plan->placement.read_depth,
+	    .max_bytes_per_second = s->options.max_disk_rate,
+	    .notices = {on_notice, s},
 	};
 	const struct hr_checkpoint *c = &s->model->checkpoint;
 	for (int i = 0; i < c->n_files; i++)
@@ -90,17 +92,17 @@ static int open_window(struct hr_session *s, struct hr_error *err)
 	if (rc)
 		return rc;
 	struct hr_window_options options = {
-		.device = s->backend.device,
-		.reader = s->reader,
-		.compute = s->compute,
-		.layers = s->layers,
-		.tiers = s->tiers,
-		.n_layers = s->n_layers,
-		.slots = s->plan->placement.slots,
-		.chunk_bytes = s->plan->placement.chunk_bytes,
-		.staging_buffers = s->plan->placement.staging_buffers,
-		.trace = s->trace,
-		.notices = {on_notice, s},
+	    .device = s->backend.device,
+	    .reader = s->reader,
+	    .compute = s->compute,
+	    .layers = s->layers,
+	    .tiers = s->tiers,
+	    .n_layers = s->n_layers,
+	    .slots = s->plan->placement.slots,
+	    .chunk_bytes = s->plan->placement.chunk_bytes,
+	    .staging_buffers = s->plan->placement.staging_buffers,
+	    .trace = s->trace,
+	    .notices = {on_notice, s},
 	};
 	rc = hr_window_open(&s->window, &options, err);
 	return rc ? rc : hr_window_load(s->window, s->options.on_progress, s->options.user, err);
@@ -122,20 +124,20 @@ static int open_forward(struct hr_session *s, struct hr_error *err)
 			return rc;
 	}
 	struct hr_forward_options options = {
-		.model = s->model,
-		.plan = s->plan,
-		.device = device,
-		.ops = s->backend.ops,
-		.compute = s->compute,
-		.window = s->window,
-		.kv = &s->kv,
-		.rows = s->rows,
+	    .model = s->model,
+	    .plan = s->plan,
+	    .device = device,
+	    .ops = s->backend.ops,
+	    .compute = s->compute,
+	    .window = s->window,
+	    .kv = &s->kv,
+	    .rows = s->rows,
 	};
 	return hr__forward_open(&s->forward, &options, err);
 }
 
-int hr_session_open(struct hr_session **out, const struct hr_model *model, const struct hr_plan_options *options,
-                    struct hr_error *err)
+int hr_session_open(struct hr_session **out, const struct hr_model *model,
+                    const struct hr_plan_options *options, struct hr_error *err)
 {
 	uint64_t           begin = hr__now_ns();
 	struct hr_session *s = hr__calloc(1, sizeof *s);
@@ -199,10 +201,7 @@ void hr_session_close(struct hr_session *s)
 	free(s);
 }
 
-const struct hr_plan *hr_session_plan(const struct hr_session *s)
-{
-	return s->plan;
-}
+const struct hr_plan *hr_session_plan(const struct hr_session *s) { return s->plan; }
 
 /* ---- Requests -------------------------------------------------------------- */
 
@@ -214,7 +213,8 @@ static struct hr_job *find_job(struct hr_session *s, uint64_t id)
 	return job;
 }
 
-int hr_session_submit(struct hr_session *s, const struct hr_request *request, uint64_t *id, struct hr_error *err)
+int hr_session_submit(struct hr_session *s, const struct hr_request *request, uint64_t *id,
+                      struct hr_error *err)
 {
 	struct hr_job *job;
 	int            rc = hr__job_new(&job, s->model, request, s->plan->info.n_ctx, err);
@@ -283,12 +283,12 @@ int hr_session_state(struct hr_session *s, uint64_t id, struct hr_request_state 
 	struct hr_job *job = find_job(s, id);
 	if (job)
 		*out = (struct hr_request_state){
-			.finish = job->finish,
-			.n_prompt_tokens = job->n_prompt,
-			.n_new_tokens = job->n_new,
-			.logits_xxh64 = XXH64_digest(&job->hash),
-			.first_token_ns = job->first_token_ns ? job->first_token_ns - job->submit_ns : 0,
-			.finish_ns = job->finish_ns ? job->finish_ns - job->submit_ns : 0,
+		    .finish = job->finish,
+		    .n_prompt_tokens = job->n_prompt,
+		    .n_new_tokens = job->n_new,
+		    .logits_xxh64 = XXH64_digest(&job->hash),
+		    .first_token_ns = job->first_token_ns ? job->first_token_ns - job->submit_ns : 0,
+		    .finish_ns = job->finish_ns ? job->finish_ns - job->submit_ns : 0,
 		};
 	pthread_mutex_unlock(&s->lock);
 	return job ? 0 : HR_EINVAL;
@@ -334,8 +334,8 @@ static void show_logits(const struct hr_job *job, const struct hr_pass *pass, in
 		return;
 	int first = job->n_past + job->pass_tokens - job->n_outputs;
 	for (int i = 0; i < job->n_outputs; i++)
-		job->on_logits(job->user, job->id, first + i, pass->logits + (size_t)(job->pass_output + i) * (size_t)n_vocab,
-		               n_vocab);
+		job->on_logits(job->user, job->id, first + i,
+		               pass->logits + (size_t)(job->pass_output + i) * (size_t)n_vocab, n_vocab);
 }
 
 /* Take the pass apart: every job moves on, those with all their tokens in the
@@ -475,6 +475,7 @@ void hr_session_reset_report(struct hr_session *s)
 int hr_session_write_trace(struct hr_session *s, const char *path, struct hr_error *err)
 {
 	if (!s->trace)
-		return hr__fail(err, HR_EINVAL, "No trace was recorded: set options.trace before opening the session.");
+		return hr__fail(err, HR_EINVAL,
+		                "No trace was recorded: set options.trace before opening the session.");
 	return hr_trace_write(s->trace, path, err);
 }

@@ -5,7 +5,8 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-int hr__text_init(struct hr_text_stream *t, const struct hr_tokenizer *tokenizer, const char *const *stop, int n_stop)
+int hr__text_init(struct hr_text_stream *t, const struct hr_tokenizer *tokenizer, const char *const *stop,
+                  int n_stop)
 {
 	*t = (struct hr_text_stream){.tokenizer = tokenizer};
 	t->stop = hr__calloc((size_t)n_stop, sizeof *t->stop);

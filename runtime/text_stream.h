@@ -11,13 +11,14 @@ struct hr_text_stream {
 	int                        n_stop;
 	char                      *text; /* everything generated, stop string excluded once stopped */
 	size_t                     length, capacity;
-	size_t                     ready; /* bytes that may be shown */
-	size_t                     read;  /* bytes that were */
+	size_t                     ready;   /* bytes that may be shown */
+	size_t                     read;    /* bytes that were */
 	bool                       stopped; /* a stop string appeared */
 };
 
 /* HR_ENOMEM. */
-int  hr__text_init(struct hr_text_stream *t, const struct hr_tokenizer *tokenizer, const char *const *stop, int n_stop);
+int  hr__text_init(struct hr_text_stream *t, const struct hr_tokenizer *tokenizer, const char *const *stop,
+                   int n_stop);
 void hr__text_release(struct hr_text_stream *t); /* a zeroed struct is fine */
 
 /* Add a token's text; sets `stopped` when it completes a stop string. HR_ENOMEM, HR_EINVAL. */

@@ -39,8 +39,9 @@ struct hr_window_options {
 	struct hr_notice_sink notices;
 };
 
-/* Reading progress while loading; called on the loading thread. */
-typedef void (*hr_window_progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
+/* Reading progress while loading; called on the loading thread. Return 0 to go on,
+ * anything else to stop: hr_window_load() then drains and returns HR_ECANCELED. */
+typedef int (*hr_window_progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
 
 struct hr_window_stats {
 	uint64_t disk_bytes;   /* streamed, since load: what passes read */
