@@ -17,7 +17,8 @@
  *
  * Errors reach `done` as read->status, with the sentence in read->error:
  * HR_EIO (file, offset, errno), HR_ETRUNCATED (file, offset, wanted, got),
- * HR_ECANCELED (the reader was drained before the read began). */
+ * HR_ECHANGED (the file is no longer the one that was opened), HR_EINVAL (the
+ * read breaks the rules above), HR_ECANCELED (drained before it began). */
 #ifndef HR_IO_READER_H
 #define HR_IO_READER_H
 
@@ -40,27 +41,30 @@ struct hr_read {
 	struct hr_error error;
 
 	/* The reader's. */
-	struct hr_read *next;
-	uint64_t        issued_bytes, done_bytes;
-	uint32_t        pieces_in_flight;
-	uint64_t        due_ns;
-	void (*inner_done)(struct hr_read *read);
+	struct hr_read   *next;
+	uint64_t          issued_bytes; /* of the aligned superset */
+	uint32_t          pieces_in_flight;
+	int               failed_errno; /* 0: end of file */
+	uint64_t          failed_at;    /* offset in the file; the lowest of several */
+	uint64_t          due_ns;
+	struct hr_reader *throttle;
+	void (*throttled_done)(struct hr_read *read); /* the caller's `done` meanwhile */
 };
 
 enum hr_reader_kind { HR_READER_AUTO, HR_READER_URING, HR_READER_PREAD };
 
 struct hr_reader_options {
 	enum hr_reader_kind   kind;
-	size_t                chunk_bytes; /* largest single I/O; multiple of HR_IO_ALIGN; 0: 2 MiB */
-	int                   depth;       /* I/Os in flight; 0: 8 */
+	size_t                chunk_bytes;          /* largest single I/O; multiple of HR_IO_ALIGN; 0: 2 MiB */
+	int                   depth;                /* I/Os in flight; 0: 8 */
 	uint64_t              max_bytes_per_second; /* 0: unlimited */
-	struct hr_notice_sink notices;     /* told once of each step down, with the reason */
+	struct hr_notice_sink notices;              /* told once of each step down, with the reason */
 };
 
 /* What the reader did since it was opened. busy_ns counts the time in which at
  * least one read was in flight (under a throttle: due). */
 struct hr_reader_stats {
-	uint64_t bytes;   /* asked for, without alignment padding */
+	uint64_t bytes; /* asked for, without alignment padding */
 	uint64_t busy_ns;
 	uint64_t reads;
 };
@@ -71,10 +75,12 @@ struct hr_reader_ops {
 	const char *name; /* "io_uring", "pread" */
 	void (*submit)(struct hr_reader *reader, struct hr_read *read);
 	/* Memory that many reads will land in, to be registered with the kernel if
-	 * it can be had; call before the first submit. Optional: NULL. */
+	 * it can be had. Call before the first submit; it must stay mapped until close.
+	 * NULL: nothing to gain. */
 	void (*register_memory)(struct hr_reader *reader, void *base, size_t bytes);
 	/* Cancel what has not begun, wait until nothing is in flight. Every read's
-	 * `done` has been called when this returns. New submits are allowed after. */
+	 * `done` has been called when this returns. New submits are allowed after.
+	 * Not from within `done`. */
 	void (*drain)(struct hr_reader *reader);
 	void (*stats)(struct hr_reader *reader, struct hr_reader_stats *out);
 	void (*close)(struct hr_reader *reader); /* drains first */
@@ -93,7 +99,7 @@ int hr_reader_open(struct hr_reader **out, const struct hr_reader_options *optio
 
 /* Blocking convenience around submit: one extent into memory of any alignment
  * (bounced when needed). Any thread except the reader's own. */
-int hr_reader_read_blocking(struct hr_reader *reader, const struct hr_file *file, uint64_t offset,
-                            void *dst, size_t bytes, struct hr_error *err);
+int hr_reader_read_blocking(struct hr_reader *reader, const struct hr_file *file, uint64_t offset, void *dst,
+                            size_t bytes, struct hr_error *err);
 
 #endif
