@@ -65,8 +65,10 @@ static void open_tokenizer(struct hr_model *m)
 {
 	struct hr_checkpoint *c = &m->checkpoint;
 	if (!c->has_vocab) {
-		hr__fail(&m->tokenizer_error, HR_EUNSUPPORTED,
-		         "%s has no tokenizer; give token ids, or add its tokenizer files.", c->path);
+		m->tokenizer_error = c->vocab_error;
+		if (!c->vocab_error.code)
+			hr__fail(&m->tokenizer_error, HR_EUNSUPPORTED,
+			         "%s has no tokenizer; give token ids, or add its tokenizer files.", c->path);
 		return;
 	}
 	int n_tokens = c->vocab.n_tokens;

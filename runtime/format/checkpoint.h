@@ -34,8 +34,9 @@ struct hr_hparams {
 	int32_t              n_rot; /* rotated elements per head, even */
 	float                rope_theta;
 	enum hr_rope_scaling rope_scaling;
-	float                rope_factor, rope_low_freq_factor, rope_high_freq_factor;
-	int32_t              rope_original_context;
+	/* LLAMA3 is config.json's; a GGUF of Llama 3.1 has NONE and a tensor of factors instead. */
+	float   rope_factor, rope_low_freq_factor, rope_high_freq_factor;
+	int32_t rope_original_context;
 
 	int32_t sliding_window; /* 0: none */
 	bool    tied;           /* the head is the embedding */
@@ -60,9 +61,10 @@ struct hr_checkpoint {
 	int                      embedding, final_norm, head /* = embedding when tied */, rope_factors;
 	bool                     has_vocab;
 	struct hr_vocab          vocab; /* taken over by the tokenizer */
-	uint64_t                 n_params;
-	uint64_t                 weight_bytes;
-	char                     dtype[16]; /* of most weight bytes: "q4_1" */
+	struct hr_error vocab_error;    /* code not 0: there is a tokenizer, of a kind that is not supported */
+	uint64_t        n_params;
+	uint64_t        weight_bytes;
+	char            dtype[16]; /* of most weight bytes: "q4_1" */
 };
 
 /* Open a GGUF file (its first shard when split) or a Hugging Face directory.

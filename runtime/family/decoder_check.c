@@ -1,0 +1,77 @@
+/* What a decoder's hyperparameters must satisfy, whatever format they come from:
+ * the rest of the runtime multiplies and divides by them without asking again. */
+#include "runtime/family/family.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+
+/* Far above every model that exists, and small enough that products of two fit int32 or int64 everywhere. */
+static int check_sizes(const struct hr_hparams *h, const char *path, struct hr_error *err)
+{
+	const struct {
+		const char *name;
+		int32_t     value, max;
+	} sizes[] = {
+	    {"layers", h->n_layers, 4096},
+	    {"embedding length", h->n_embd, 1 << 18},
+	    {"attention heads", h->n_heads, 1 << 14},
+	    {"key/value heads", h->n_kv_heads, 1 << 14},
+	    {"elements per head", h->head_dim, 1 << 14},
+	    {"feed-forward length", h->n_ff, 1 << 22},
+	    {"context length", h->n_ctx_train, 1 << 30},
+	    {"rotated elements per head", h->n_rot, 1 << 14},
+	};
+	for (size_t i = 0; i < HR_COUNT_OF(sizes); i++)
+		if (sizes[i].value < 1 || sizes[i].value > sizes[i].max)
+			return hr__fail(err, HR_EFORMAT, "%s: the model's number of %s is %d; 1 to %d are possible.",
+			                path, sizes[i].name, sizes[i].value, sizes[i].max);
+	if (h->n_vocab > 1 << 24)
+		return hr__fail(err, HR_EFORMAT, "%s: a vocabulary of %d tokens is absurdly large (%d at most).",
+		                path, h->n_vocab, 1 << 24);
+	if ((int64_t)h->n_heads * h->head_dim > 1 << 20)
+		return hr__fail(err, HR_EFORMAT, "%s: %d heads of %d elements are absurdly many.", path, h->n_heads,
+		                h->head_dim);
+	return 0;
+}
+
+static int check_rope(const struct hr_hparams *h, const char *path, struct hr_error *err)
+{
+	if (h->head_dim % 2)
+		return hr__fail(err, HR_EFORMAT,
+		                "%s: heads of %d elements cannot be rotated; the number must be even.", path,
+		                h->head_dim);
+	if (h->n_rot % 2 || h->n_rot > h->head_dim)
+		return hr__fail(
+		    err, HR_EFORMAT,
+		    "%s: %d rotated elements of a head of %d make no sense; an even number up to that is needed.",
+		    path, h->n_rot, h->head_dim);
+	if (!(h->rope_theta > 0))
+		return hr__fail(err, HR_EFORMAT, "%s: the RoPE base is %g, but must be positive.", path,
+		                h->rope_theta);
+	if (h->rope_scaling != HR_ROPE_SCALING_NONE && !(h->rope_factor > 0))
+		return hr__fail(err, HR_EFORMAT, "%s: the RoPE scaling factor is %g, but must be positive.", path,
+		                h->rope_factor);
+	if (h->rope_scaling == HR_ROPE_SCALING_LLAMA3 &&
+	    !(h->rope_low_freq_factor > 0 && h->rope_high_freq_factor > h->rope_low_freq_factor &&
+	      h->rope_original_context > 0))
+		return hr__fail(
+		    err, HR_EFORMAT,
+		    "%s: the llama3 RoPE scaling has the factors low %g and high %g for a context of %d; 0 < low < "
+		    "high and a positive context are needed.",
+		    path, h->rope_low_freq_factor, h->rope_high_freq_factor, h->rope_original_context);
+	return 0;
+}
+
+int hr__decoder_check(const struct hr_decoder *d, const char *path, struct hr_error *err)
+{
+	const struct hr_hparams *h = &d->hparams;
+	int                      rc = check_sizes(h, path, err);
+	if (rc)
+		return rc;
+	if (h->n_heads % h->n_kv_heads)
+		return hr__fail(err, HR_EFORMAT, "%s: %d attention heads cannot share %d key/value heads evenly.",
+		                path, h->n_heads, h->n_kv_heads);
+	if (!(h->rms_eps >= 0 && h->rms_eps < 1))
+		return hr__fail(err, HR_EFORMAT, "%s: an RMS norm epsilon of %g makes no sense.", path, h->rms_eps);
+	return check_rope(h, path, err);
+}

@@ -1,0 +1,174 @@
+/* The llama line's hyperparameters out of a config.json, read as Transformers
+ * reads it: the same defaults for what is left out, null as absent.
+ *
+ * RoPE stands in one of three places: rope_theta with rope_scaling (the type under
+ * "rope_type" or the older "type"), or both in rope_parameters. An option that
+ * the forward pass does not have is refused by name, never ignored. */
+#include "runtime/family/family.h"
+
+#include "base/error.h"
+
+#include <string.h>
+
+static int fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
+                       struct hr_error *err)
+{
+	return hr__fail(err, HR_EUNSUPPORTED, "%s: \"%s\" is %s, which is not supported; %s.", j->path, key,
+	                value, supported);
+}
+
+/* ---- RoPE ---------------------------------------------------------------- */
+
+static int read_llama3(struct hr_hparams *h, const struct hr_json *rope, struct hr_error *err)
+{
+	h->rope_scaling = HR_ROPE_SCALING_LLAMA3;
+	int rc = hr__json_float(rope, "low_freq_factor", &h->rope_low_freq_factor, err);
+	if (rc > 0)
+		rc = hr__json_float(rope, "high_freq_factor", &h->rope_high_freq_factor, err);
+	if (rc > 0)
+		rc = hr__json_int(rope, "original_max_position_embeddings", &h->rope_original_context, err);
+	if (rc == 0)
+		return hr__fail(err, HR_EFORMAT,
+		                "%s: the llama3 RoPE scaling needs \"low_freq_factor\", \"high_freq_factor\" and "
+		                "\"original_max_position_embeddings\"; one of them is missing.",
+		                rope->path);
+	return rc < 0 ? rc : 0;
+}
+
+/* `rope`: the object rope_scaling or rope_parameters. */
+static int read_scaling(struct hr_hparams *h, const struct hr_json *rope, struct hr_error *err)
+{
+	const char *type = "default";
+	int         rc = hr__json_string(rope, "rope_type", &type, err);
+	if (rc == 0)
+		rc = hr__json_string(rope, "type", &type, err);
+	if (rc >= 0)
+		rc = hr__json_float(rope, "rope_theta", &h->rope_theta, err);
+	if (rc < 0)
+		return rc;
+	if (strcmp(type, "default") == 0)
+		return 0;
+	bool linear = strcmp(type, "linear") == 0;
+	if (!linear && strcmp(type, "llama3") != 0)
+		return hr__fail(
+		    err, HR_EUNSUPPORTED,
+		    "%s: the RoPE scaling '%s' is not supported; supported are default, linear and llama3.",
+		    rope->path, type);
+	rc = hr__json_float(rope, "factor", &h->rope_factor, err);
+	if (rc == 0)
+		return hr__fail(err, HR_EFORMAT, "%s: the RoPE scaling '%s' has no \"factor\".", rope->path, type);
+	if (rc < 0)
+		return rc;
+	if (!linear)
+		return read_llama3(h, rope, err);
+	h->rope_scaling = HR_ROPE_SCALING_LINEAR;
+	return 0;
+}
+
+static int read_rope(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err)
+{
+	h->rope_style = HR_ROPE_NEOX;
+	h->n_rot = h->head_dim;
+	h->rope_theta = 10000;
+	float partial = 1;
+	int   rc = hr__json_float(config, "rope_theta", &h->rope_theta, err);
+	if (rc >= 0)
+		rc = hr__json_float(config, "partial_rotary_factor", &partial, err);
+	if (rc < 0)
+		return rc;
+	if (partial != 1)
+		return fail_option(config, "partial_rotary_factor", "not 1", "whole heads are rotated", err);
+	static const char *const places[] = {"rope_parameters", "rope_scaling"};
+	for (int i = 0; i < 2; i++) {
+		const json_t *object = json_object_get(config->object, places[i]);
+		if (!object || json_is_null(object))
+			continue;
+		if (!json_is_object(object))
+			return hr__fail(err, HR_EFORMAT, "%s: \"%s\" must be an object or null.", config->path,
+			                places[i]);
+		if (json_is_object(json_object_get(object, "full_attention")))
+			return fail_option(config, places[i], "different for different layers", "one for all is", err);
+		struct hr_json rope = {.path = config->path, .object = object};
+		return read_scaling(h, &rope, err);
+	}
+	return 0;
+}
+
+/* ---- The rest ---------------------------------------------------------------- */
+
+static int read_heads(struct hr_hparams *h, const struct hr_json *config,
+                      const struct hr_decoder_defaults *defaults, struct hr_error *err)
+{
+	int rc = hr__json_need_int(config, "num_attention_heads", &h->n_heads, err);
+	if (rc)
+		return rc;
+	h->n_kv_heads = h->n_heads;
+	if (defaults->n_kv_heads && !json_object_get(config->object, "num_key_value_heads"))
+		h->n_kv_heads = defaults->n_kv_heads;
+	rc = hr__json_int(config, "num_key_value_heads", &h->n_kv_heads, err);
+	if (rc >= 0)
+		rc = hr__json_int(config, "head_dim", &h->head_dim, err);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	if (h->n_heads == 0 || h->n_embd % h->n_heads)
+		return hr__fail(
+		    err, HR_EFORMAT,
+		    "%s: \"hidden_size\" is %d, which \"num_attention_heads\" (%d) does not divide, and \"head_dim\" "
+		    "is not given.",
+		    config->path, h->n_embd, h->n_heads);
+	h->head_dim = h->n_embd / h->n_heads;
+	return 0;
+}
+
+static int refuse_options(const struct hr_json *config, struct hr_error *err)
+{
+	const json_t *quantization = json_object_get(config->object, "quantization_config");
+	if (quantization && !json_is_null(quantization)) {
+		const char *method = json_string_value(json_object_get(quantization, "quant_method"));
+		return fail_option(config, "quantization_config", method ? method : "given",
+		                   "take the unquantized model, or a GGUF of it", err);
+	}
+	const char *activation = "silu";
+	bool        mlp_bias = false;
+	int         rc = hr__json_string(config, "hidden_act", &activation, err);
+	if (rc >= 0)
+		rc = hr__json_bool(config, "mlp_bias", &mlp_bias, err);
+	if (rc < 0)
+		return rc;
+	if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0)
+		return fail_option(config, "hidden_act", activation, "silu is", err);
+	if (mlp_bias)
+		return fail_option(config, "mlp_bias", "true", "feed-forward layers have no biases", err);
+	return 0;
+}
+
+int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
+                        const struct hr_decoder_defaults *defaults, struct hr_error *err)
+{
+	struct hr_hparams *h = &d->hparams;
+	h->n_ctx_train = defaults->n_ctx_train;
+	h->rms_eps = 1e-6f;
+	int rc = refuse_options(config, err);
+	if (!rc)
+		rc = hr__json_need_int(config, "num_hidden_layers", &h->n_layers, err);
+	if (!rc)
+		rc = hr__json_need_int(config, "hidden_size", &h->n_embd, err);
+	if (!rc)
+		rc = hr__json_need_int(config, "intermediate_size", &h->n_ff, err);
+	if (!rc)
+		rc = hr__json_need_int(config, "vocab_size", &h->n_vocab, err);
+	if (!rc && h->n_vocab == 0)
+		rc = hr__fail(err, HR_EFORMAT, "%s: \"vocab_size\" is 0.", config->path);
+	if (!rc)
+		rc = read_heads(h, config, defaults, err);
+	if (!rc)
+		rc = read_rope(h, config, err);
+	if (rc)
+		return rc;
+	rc = hr__json_int(config, "max_position_embeddings", &h->n_ctx_train, err);
+	if (rc >= 0)
+		rc = hr__json_float(config, "rms_norm_eps", &h->rms_eps, err);
+	if (rc >= 0)
+		rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
+	return rc < 0 ? rc : 0;
+}

@@ -1,0 +1,77 @@
+/* Opening a model: which format it is, and giving everything back.
+ *
+ * A directory is a Hugging Face model (checkpoint_hf.c), a file a GGUF one
+ * (checkpoint_gguf.c). Both read a description into a struct hr_decoder and
+ * headers into a list of tensors; bind.c holds the one against the other. Weights
+ * are not read here. */
+#include "runtime/format/assemble.h"
+
+#include "base/error.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool ends_with(const char *text, const char *suffix)
+{
+	size_t n = strlen(text), m = strlen(suffix);
+	return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+/* Files that are mistaken for models. */
+static int refuse_file(const char *path, struct hr_error *err)
+{
+	static const char *const pickles[] = {".bin", ".pt", ".pth"};
+	for (int i = 0; i < 3; i++)
+		if (ends_with(path, pickles[i]))
+			return hr__fail(
+			    err, HR_EUNSUPPORTED,
+			    "%s: a pickled PyTorch file can run programs when it is loaded, so it is not read; convert "
+			    "it with Transformers: from_pretrained(...).save_pretrained(..., safe_serialization=True).",
+			    path);
+	if (ends_with(path, ".safetensors"))
+		return hr__fail(
+		    err, HR_EUNSUPPORTED,
+		    "%s: a safetensors file alone does not describe a model; give the directory that holds it "
+		    "together with config.json.",
+		    path);
+	return 0;
+}
+
+int hr_checkpoint_open(struct hr_checkpoint *out, const char *path, struct hr_error *err)
+{
+	struct hr_checkpoint c = {
+	    .path = strdup(path), .embedding = -1, .final_norm = -1, .head = -1, .rope_factors = -1};
+	struct stat st;
+	int         rc = 0;
+	if (!c.path)
+		return hr__fail(err, HR_ENOMEM, "%s: there is no memory for its path.", path);
+	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+		rc = hr__checkpoint_open_hf(&c, err);
+	} else {
+		c.is_gguf = true;
+		rc = refuse_file(path, err);
+		if (!rc)
+			rc = hr__checkpoint_open_gguf(&c, err);
+	}
+	if (rc)
+		hr_checkpoint_release(&c);
+	else
+		*out = c;
+	return rc;
+}
+
+void hr_checkpoint_release(struct hr_checkpoint *c)
+{
+	for (int i = 0; i < c->n_tensors; i++)
+		free(c->tensors[i].name);
+	free(c->tensors);
+	free(c->blocks);
+	for (int i = 0; i < c->n_files; i++)
+		hr_file_close(&c->files[i]);
+	free(c->files);
+	if (c->has_vocab)
+		hr_vocab_release(&c->vocab);
+	free(c->path);
+	*c = (struct hr_checkpoint){0};
+}
