@@ -35,4 +35,27 @@ struct hr_layer {
 
 const char *hr_tier_name(enum hr_tier tier); /* "device", "host", "disk" */
 
+/* HR_EINVAL unless the extents lie in memory as said above, in ascending order,
+ * none empty, all inside memory_bytes. */
+int hr_layer_check(const struct hr_layer *layer, struct hr_error *err);
+
+/* A layer travels in chunks. They are cut on the file's HR_IO_ALIGN grid, so
+ * that the aligned supersets of two chunks share no byte and none is larger
+ * than chunk_bytes. */
+struct hr_chunk {
+	const struct hr_file *file;
+	uint64_t              offset, length; /* exact */
+	uint64_t              memory_offset;  /* of the first byte, in the layer's memory */
+};
+
+struct hr_layer_cursor { /* zeroed: the beginning */
+	int      extent;
+	uint64_t done;
+};
+
+/* The chunk at `at`, moving `at` on; false after the last. `chunk_bytes` is a
+ * multiple of HR_IO_ALIGN. */
+bool hr_layer_next_chunk(const struct hr_layer *layer, struct hr_layer_cursor *at, uint64_t chunk_bytes,
+                         struct hr_chunk *out);
+
 #endif

@@ -1,1 +1,449 @@
-/* To be built. */
+/* The planner: splits a budget into residents and slots.
+ *
+ * It looks at every plan of one family and keeps the best that fits. A
+ * candidate is a number of resident blocks and whether the head is resident;
+ * the rest follows: which blocks (spread evenly over the cycle, so that the
+ * gaps between streamed ones are as equal as possible), how many slots, how
+ * large. The best candidate streams the fewest bytes per pass. Because the
+ * candidates and their order do not depend on the budget, which only says how
+ * many of them are allowed, a larger budget can never stream more.
+ *
+ * Slots beyond two buy depth with bytes that could have held residents. They are worth it
+ * only where layers are small, so the ring grows by one slot for every third
+ * resident until it holds 32 MiB or has 8 slots; what is left over at the end
+ * may fill it up as well.
+ *
+ * A wish (window, residents, slots) is an upper bound: what cannot be had is
+ * left out and said in a fallback sentence. A device map is taken as it is. */
+#include "scheduler/plan.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define MIN_SLOTS      2
+#define MAX_SLOTS      8
+#define RING_BYTES     (32ull << 20)
+#define DEFAULT_CHUNK  (2ull << 20)
+#define DEFAULT_DEPTH  8
+#define COPIES_AHEAD   4 /* staging buffers beyond the read depth */
+#define SMALLEST_CHUNK (64ull << 10)
+
+typedef unsigned long long ull;
+
+struct candidate {
+	int      n_resident; /* blocks; not used with a device map */
+	bool     head_resident;
+	int      slots;
+	uint64_t slot_bytes;
+	uint64_t device_bytes;
+	uint64_t streamed_bytes; /* per pass */
+};
+
+static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
+
+__attribute__((format(printf, 2, 3))) static void add_fallback(struct hr_placement *plan, const char *fmt,
+                                                               ...)
+{
+	if (plan->n_fallbacks == (int)HR_COUNT_OF(plan->fallback))
+		return;
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(plan->fallback[plan->n_fallbacks++], sizeof plan->fallback[0], fmt, args);
+	va_end(args);
+}
+
+static int fail_budget(struct hr_error *err, const char *what, const char *flag, uint64_t budget,
+                       uint64_t smallest)
+{
+	uint64_t tenths = (smallest * 10 + (1 << 20) - 1) >> 20; /* of a MiB, rounded up */
+	return hr__fail(
+	    err, HR_EBUDGET,
+	    "The %s budget of %llu bytes is too small for this model; the smallest budget that works is "
+	    "%llu bytes (%s %llu.%lluMiB).",
+	    what, (ull)budget, (ull)smallest, flag, (ull)(tenths / 10), (ull)(tenths % 10));
+}
+
+/* Whether item `i` of `n` is one of `chosen`, spread as evenly as whole numbers allow. */
+static bool is_spread(int i, int chosen, int n)
+{
+	return (int64_t)(i + 1) * chosen / n > (int64_t)i * chosen / n;
+}
+
+static bool is_resident(const struct hr_plan_request *r, const struct candidate *c, int block)
+{
+	return r->map ? r->map[block] == HR_TIER_DEVICE : is_spread(block, c->n_resident, r->n_blocks);
+}
+
+static bool streams(const struct candidate *c) { return c->slot_bytes > 0; }
+
+/* Slots that a ring of such layers is worth, and of how many layers there are to fill it. */
+static int slots_worth_having(const struct hr_plan_request *r, const struct candidate *c, int n_streamed)
+{
+	int64_t worth = (int64_t)((RING_BYTES + c->slot_bytes - 1) / c->slot_bytes);
+	if (!c->head_resident && r->head_part_bytes)
+		n_streamed += (int)(r->head_bytes / r->head_part_bytes);
+	if (worth > n_streamed)
+		worth = n_streamed;
+	return worth < MIN_SLOTS ? MIN_SLOTS : worth > MAX_SLOTS ? MAX_SLOTS : (int)worth;
+}
+
+/* Fill in what follows from residents and head. `slots` 0: by the rule. Returns
+ * the number of slots that would be worth having, 0 when nothing is streamed. */
+static int complete(const struct hr_plan_request *r, struct candidate *c, int slots)
+{
+	int n_resident = 0;
+	c->slot_bytes = c->streamed_bytes = 0;
+	c->device_bytes = r->globals_bytes + r->fixed_bytes;
+	for (int i = 0; i < r->n_blocks; i++) {
+		const struct hr_layer *block = &r->blocks[i];
+		if (is_resident(r, c, i)) {
+			c->device_bytes += block->memory_bytes;
+			n_resident++;
+		} else {
+			c->streamed_bytes += block->file_bytes;
+			if (c->slot_bytes < block->memory_bytes)
+				c->slot_bytes = block->memory_bytes;
+		}
+	}
+	if (c->head_resident) {
+		c->device_bytes += r->head_bytes;
+	} else {
+		c->streamed_bytes += r->head_bytes;
+		if (c->slot_bytes < r->head_part_bytes)
+			c->slot_bytes = r->head_part_bytes;
+	}
+	c->slots = 0;
+	if (!streams(c))
+		return 0;
+	int worth = slots_worth_having(r, c, r->n_blocks - n_resident);
+	int rule = MIN_SLOTS + n_resident / 3;
+	c->slots = slots ? slots : rule < worth ? rule : worth;
+	c->device_bytes += (uint64_t)c->slots * c->slot_bytes;
+	return worth;
+}
+
+static bool is_within_wishes(const struct hr_plan_request *r, const struct candidate *c)
+{
+	if (r->resident_layers != HR_PLAN_AUTO && c->n_resident > r->resident_layers)
+		return false;
+	if (r->window_layers == HR_PLAN_AUTO || r->window_layers >= r->n_blocks)
+		return true;
+	return c->n_resident + c->slots <= r->window_layers;
+}
+
+static bool is_better(const struct candidate *a, const struct candidate *b)
+{
+	if (a->streamed_bytes != b->streamed_bytes)
+		return a->streamed_bytes < b->streamed_bytes;
+	return a->head_resident && !b->head_resident;
+}
+
+/* The best candidate that fits, and the least bytes that any needs. */
+static bool find_best(const struct hr_plan_request *r, int slots, struct candidate *best, uint64_t *smallest)
+{
+	bool found = false;
+	*smallest = UINT64_MAX;
+	for (int head = 0; head < 2; head++) {
+		for (int n = 0; n <= r->n_blocks; n++) {
+			struct candidate c = {.n_resident = n, .head_resident = head || r->head_bytes == 0};
+			complete(r, &c, slots);
+			if (!is_within_wishes(r, &c))
+				continue;
+			if (*smallest > c.device_bytes)
+				*smallest = c.device_bytes;
+			if (c.device_bytes <= r->device_budget_bytes && (!found || is_better(&c, best))) {
+				*best = c;
+				found = true;
+			}
+		}
+	}
+	return found;
+}
+
+/* More slots out of what is left over, while they are worth having. */
+static void grow_ring(const struct hr_plan_request *r, struct candidate *c, int most)
+{
+	while (streams(c) && c->slots < most && c->device_bytes + c->slot_bytes <= r->device_budget_bytes) {
+		struct candidate more = *c;
+		more.slots++;
+		more.device_bytes += c->slot_bytes;
+		if (!r->map && !is_within_wishes(r, &more))
+			break;
+		*c = more;
+	}
+}
+
+static int choose_by_budget(struct hr_placement *plan, const struct hr_plan_request *r,
+                            struct candidate *best, struct hr_error *err)
+{
+	uint64_t smallest;
+	int      slots = r->slots == HR_PLAN_AUTO ? 0 : r->slots;
+	bool     found = find_best(r, slots, best, &smallest);
+	while (!found && slots > MIN_SLOTS)
+		found = find_best(r, --slots, best, &smallest);
+	if (!found)
+		return fail_budget(err, "device", "--device-memory", r->device_budget_bytes, smallest);
+	if (!streams(best))
+		return 0;
+	if (slots == 0) {
+		struct candidate same = *best;
+		grow_ring(r, best, complete(r, &same, best->slots));
+	} else if (slots < r->slots) {
+		add_fallback(plan, "%d slots were asked for; the device budget of %.1f MiB has room for %d.",
+		             r->slots, mib(r->device_budget_bytes), slots);
+	}
+	return 0;
+}
+
+static int choose_by_map(struct hr_placement *plan, const struct hr_plan_request *r, struct candidate *c,
+                         struct hr_error *err)
+{
+	enum hr_tier embedding = r->map[r->n_blocks], head = r->map[r->n_blocks + 1];
+	*c = (struct candidate){.head_resident = head == HR_TIER_DEVICE || r->head_bytes == 0 ||
+	                                         (r->tied && embedding == HR_TIER_DEVICE)};
+	int worth = complete(r, c, MIN_SLOTS);
+	int wish = r->slots == HR_PLAN_AUTO ? worth : r->slots;
+	if (!r->tied && embedding == HR_TIER_DEVICE)
+		c->device_bytes += r->embedding_bytes;
+	if (c->device_bytes > r->device_budget_bytes)
+		return fail_budget(err, "device", "--device-memory", r->device_budget_bytes, c->device_bytes);
+	grow_ring(r, c, wish);
+	if (streams(c) && c->slots < r->slots)
+		add_fallback(plan,
+		             "%d slots were asked for; the device budget of %.1f MiB has room for %d beside the map.",
+		             r->slots, mib(r->device_budget_bytes), c->slots);
+	return 0;
+}
+
+/* Wishes that contradict each other or themselves are brought in order first. */
+static int settle_wishes(struct hr_placement *plan, struct hr_plan_request *r, struct hr_error *err)
+{
+	if (r->slots != HR_PLAN_AUTO && r->slots < MIN_SLOTS)
+		return hr__fail(err, HR_EINVAL, "%d slots cannot stream while a layer computes; ask for at least %d.",
+		                r->slots, MIN_SLOTS);
+	if (r->window_layers < HR_PLAN_AUTO || r->resident_layers < HR_PLAN_AUTO || r->read_depth < 0)
+		return hr__fail(err, HR_EINVAL,
+		                "A number of layers or reads is negative: window %d, residents %d, depth %d.",
+		                r->window_layers, r->resident_layers, r->read_depth);
+	bool windowed = !r->map && r->window_layers != HR_PLAN_AUTO && r->window_layers < r->n_blocks;
+	if (windowed && r->window_layers < MIN_SLOTS) {
+		add_fallback(plan, "A window of %d layers was asked for; the smallest that streams is %d slots.",
+		             r->window_layers, MIN_SLOTS);
+		r->window_layers = MIN_SLOTS;
+	}
+	if (windowed && r->slots > r->window_layers) {
+		add_fallback(plan, "%d slots were asked for; a window of %d layers has room for %d.", r->slots,
+		             r->window_layers, r->window_layers);
+		r->slots = r->window_layers;
+	}
+	uint64_t chunk = r->chunk_bytes ? hr__align_up(r->chunk_bytes, HR_IO_ALIGN) : DEFAULT_CHUNK;
+	if (r->chunk_bytes && chunk != r->chunk_bytes)
+		add_fallback(plan, "Chunks of %zu bytes were asked for; %llu are used, a multiple of %u.",
+		             r->chunk_bytes, (ull)chunk, HR_IO_ALIGN);
+	r->chunk_bytes = (size_t)chunk;
+	r->read_depth = r->read_depth ? r->read_depth : DEFAULT_DEPTH;
+	return 0;
+}
+
+static void say_missed_residency(struct hr_placement *plan, const struct hr_plan_request *r)
+{
+	int room = plan->n_resident + plan->slots;
+	if (r->map || plan->n_resident == r->n_blocks)
+		return;
+	if (r->window_layers >= r->n_blocks && r->resident_layers == HR_PLAN_AUTO)
+		add_fallback(plan,
+		             "A window of all %d layers was asked for; the device budget of %.1f MiB holds %d, the "
+		             "others are streamed through %d slots.",
+		             r->n_blocks, mib(r->device_budget_bytes), plan->n_resident, plan->slots);
+	else if (r->window_layers > room && r->resident_layers == HR_PLAN_AUTO)
+		add_fallback(
+		    plan,
+		    "A window of %d layers was asked for; the device budget of %.1f MiB holds %d residents and "
+		    "%d slots.",
+		    r->window_layers, mib(r->device_budget_bytes), plan->n_resident, plan->slots);
+	if (r->resident_layers > plan->n_resident)
+		add_fallback(plan, "%d resident layers were asked for; the %s holds %d.", r->resident_layers,
+		             r->window_layers == HR_PLAN_AUTO ? "device budget" : "window", plan->n_resident);
+}
+
+static void fill_device_tiers(struct hr_placement *plan, const struct hr_plan_request *r,
+                              const struct candidate *c)
+{
+	for (int i = 0; i < r->n_blocks; i++) {
+		bool resident = is_resident(r, c, i);
+		plan->block_tier[i] = resident ? HR_TIER_DEVICE : HR_TIER_DISK;
+		plan->n_resident += resident;
+	}
+	plan->head_tier = c->head_resident ? HR_TIER_DEVICE : HR_TIER_DISK;
+	plan->slots = c->slots;
+	plan->slot_bytes = c->slot_bytes;
+	plan->device_bytes = c->device_bytes;
+	plan->streamed_bytes_per_pass = c->streamed_bytes;
+
+	plan->embedding_tier = HR_TIER_DISK;
+	if (r->tied) {
+		plan->embedding_tier = c->head_resident ? HR_TIER_DEVICE : HR_TIER_DISK;
+	} else if (r->map) {
+		if (r->map[r->n_blocks] == HR_TIER_DEVICE)
+			plan->embedding_tier = HR_TIER_DEVICE; /* counted by choose_by_map() */
+	} else if (plan->device_bytes + r->embedding_bytes <= r->device_budget_bytes) {
+		plan->embedding_tier = HR_TIER_DEVICE;
+		plan->device_bytes += r->embedding_bytes;
+	}
+}
+
+/* Staging buffers, smaller ones where the host budget asks for it. */
+static int fill_staging(struct hr_placement *plan, const struct hr_plan_request *r, struct hr_error *err)
+{
+	uint64_t budget = r->host_budget_bytes;
+	int      wanted = r->read_depth + COPIES_AHEAD;
+	plan->chunk_bytes = r->chunk_bytes;
+	plan->read_depth = r->read_depth;
+	if (r->host_addressable)
+		return 0;
+	if (2 * plan->chunk_bytes > budget && plan->chunk_bytes > SMALLEST_CHUNK) {
+		uint64_t half = hr__align_down(budget / 2, HR_IO_ALIGN);
+		plan->chunk_bytes = half > SMALLEST_CHUNK ? half : SMALLEST_CHUNK;
+	}
+	if (2 * plan->chunk_bytes > budget)
+		return fail_budget(err, "host", "--host-memory", budget, 2 * plan->chunk_bytes);
+	plan->staging_buffers =
+	    budget / plan->chunk_bytes < (uint64_t)wanted ? (int)(budget / plan->chunk_bytes) : wanted;
+	plan->host_bytes = (uint64_t)plan->staging_buffers * plan->chunk_bytes;
+	if (plan->staging_buffers < wanted)
+		add_fallback(
+		    plan, "The host budget of %.1f MiB holds %d staging buffers of %zu KiB instead of %d of %zu KiB.",
+		    mib(budget), plan->staging_buffers, plan->chunk_bytes >> 10, wanted, r->chunk_bytes >> 10);
+	return 0;
+}
+
+/* Of the streamed blocks, the `chosen` ones that would move to the host tier
+ * (bytes), or move them (`move`). */
+static uint64_t host_share(struct hr_placement *plan, const struct hr_plan_request *r, int chosen, bool move)
+{
+	int      n_streamed = r->n_blocks - plan->n_resident, at = 0;
+	uint64_t bytes = 0;
+	for (int i = 0; i < r->n_blocks; i++) {
+		if (plan->block_tier[i] == HR_TIER_DEVICE || !is_spread(at++, chosen, n_streamed))
+			continue;
+		bytes += r->blocks[i].memory_bytes;
+		if (move)
+			plan->block_tier[i] = HR_TIER_HOST;
+	}
+	return bytes;
+}
+
+static void fill_host_tier(struct hr_placement *plan, const struct hr_plan_request *r)
+{
+	uint64_t left = r->host_budget_bytes - plan->host_bytes, most = 0;
+	int      chosen = 0;
+	if (plan->head_tier == HR_TIER_DISK && r->head_bytes <= left) {
+		plan->head_tier = HR_TIER_HOST;
+		plan->host_bytes += r->head_bytes;
+		left -= r->head_bytes;
+	}
+	for (int n = 1; n <= r->n_blocks - plan->n_resident; n++) {
+		uint64_t bytes = host_share(plan, r, n, false);
+		if (bytes <= left && bytes > most) {
+			most = bytes;
+			chosen = n;
+		}
+	}
+	plan->host_bytes += host_share(plan, r, chosen, true);
+}
+
+static int fill_host_tier_from_map(struct hr_placement *plan, const struct hr_plan_request *r,
+                                   struct hr_error *err)
+{
+	for (int i = 0; i < r->n_blocks; i++) {
+		if (r->map[i] == HR_TIER_HOST) {
+			plan->block_tier[i] = HR_TIER_HOST;
+			plan->host_bytes += r->blocks[i].memory_bytes;
+		}
+	}
+	if (plan->head_tier != HR_TIER_DEVICE && r->map[r->n_blocks + 1] == HR_TIER_HOST) {
+		plan->head_tier = HR_TIER_HOST;
+		plan->host_bytes += r->head_bytes;
+	}
+	if (plan->host_bytes > r->host_budget_bytes)
+		return fail_budget(err, "host", "--host-memory", r->host_budget_bytes, plan->host_bytes);
+	return 0;
+}
+
+/* Where the host can address the device there is one memory: "host" in a map means that. */
+static enum hr_tier *merge_host_into_device(struct hr_placement *plan, const struct hr_plan_request *r)
+{
+	int           n_host = 0, n = r->n_blocks + 2;
+	enum hr_tier *map = hr__calloc((size_t)n, sizeof *map);
+	for (int i = 0; map && i < n; i++) {
+		map[i] = r->map[i] == HR_TIER_HOST ? HR_TIER_DEVICE : r->map[i];
+		n_host += r->map[i] == HR_TIER_HOST;
+	}
+	if (n_host)
+		add_fallback(plan,
+		             "%d modules are mapped to host memory, which on this device is device memory: they are "
+		             "resident.",
+		             n_host);
+	return map;
+}
+
+static void count_tiers(struct hr_placement *plan, const struct hr_plan_request *r)
+{
+	for (int i = 0; i < r->n_blocks; i++) {
+		plan->n_host += plan->block_tier[i] == HR_TIER_HOST;
+		plan->n_disk += plan->block_tier[i] == HR_TIER_DISK;
+		if (plan->block_tier[i] == HR_TIER_DISK)
+			plan->disk_bytes_per_pass += r->blocks[i].file_bytes;
+	}
+	if (plan->head_tier == HR_TIER_DISK)
+		plan->disk_bytes_per_pass += r->head_bytes;
+}
+
+int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)
+{
+	struct hr_plan_request r = *request;
+	struct hr_placement    plan = {.n_blocks = r.n_blocks};
+	struct candidate       best;
+	enum hr_tier          *merged = NULL;
+	plan.block_tier = hr__calloc((size_t)r.n_blocks, sizeof *plan.block_tier);
+	int rc =
+	    plan.block_tier ? 0 : hr__fail(err, HR_ENOMEM, "There is no memory to plan %d layers.", r.n_blocks);
+	if (rc == 0 && r.map && r.host_addressable) {
+		r.map = merged = merge_host_into_device(&plan, request);
+		if (!merged)
+			rc = hr__fail(err, HR_ENOMEM, "There is no memory to plan %d layers.", r.n_blocks);
+	}
+	if (rc == 0)
+		rc = settle_wishes(&plan, &r, err);
+	if (rc == 0)
+		rc = r.map ? choose_by_map(&plan, &r, &best, err) : choose_by_budget(&plan, &r, &best, err);
+	if (rc)
+		goto done;
+	fill_device_tiers(&plan, &r, &best);
+	say_missed_residency(&plan, &r);
+	rc = fill_staging(&plan, &r, err);
+	if (rc == 0 && !r.host_addressable) {
+		if (r.map)
+			rc = fill_host_tier_from_map(&plan, &r, err);
+		else
+			fill_host_tier(&plan, &r);
+	}
+	if (rc)
+		goto done;
+	count_tiers(&plan, &r);
+	*out = plan;
+	plan = (struct hr_placement){0};
+done:
+	free(merged);
+	hr_plan_release(&plan);
+	return rc;
+}
+
+void hr_plan_release(struct hr_placement *plan)
+{
+	free(plan->block_tier);
+	*plan = (struct hr_placement){0};
+}

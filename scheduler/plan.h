@@ -34,12 +34,12 @@ struct hr_plan_request {
 	/* The model, in bytes of memory footprint. */
 	const struct hr_layer *blocks; /* [n_blocks] */
 	int                    n_blocks;
-	uint64_t               head_bytes;        /* the whole head */
-	uint64_t               head_part_bytes;   /* the largest of its parts when streamed */
-	uint64_t               embedding_bytes;   /* 0 when tied to the head */
+	uint64_t               head_bytes;      /* the whole head */
+	uint64_t               head_part_bytes; /* the largest of its parts when streamed */
+	uint64_t               embedding_bytes; /* 0 when tied to the head */
 	bool                   tied;
 	uint64_t               globals_bytes;
-	uint64_t               fixed_bytes; /* KV cache, activations, workspace: what else the device budget must hold */
+	uint64_t fixed_bytes; /* KV cache, activations, workspace: what else the device budget must hold */
 
 	/* The budgets. */
 	uint64_t device_budget_bytes;
@@ -47,13 +47,14 @@ struct hr_plan_request {
 	bool     host_addressable;
 
 	/* Wishes: upper bounds, HR_PLAN_AUTO for none. */
-	int    window_layers;   /* residents + slots; n_blocks or more means everything that fits */
+	int    window_layers; /* residents + slots; n_blocks or more means everything that fits */
 	int    resident_layers;
-	int    slots;           /* exact when it fits, at least 2 */
-	size_t chunk_bytes;     /* 0: 2 MiB */
-	int    read_depth;      /* 0: 8 */
+	int    slots;       /* exact when it fits, at least 2 */
+	size_t chunk_bytes; /* 0: 2 MiB */
+	int    read_depth;  /* 0: 8 */
 	/* NULL, or [n_blocks + 2]: a tier per block, then embedding, then head: the device map
-	 * as given, taken as it is; what does not fit the budget is an error. */
+	 * as given, taken as it is; what does not fit the budget is an error. Where the host
+	 * can address the device, "host" means "device"; an embedding on the host is read by rows. */
 	const enum hr_tier *map;
 };
 
@@ -73,9 +74,9 @@ struct hr_placement {
 	int      n_resident, n_host, n_disk; /* blocks */
 	uint64_t device_bytes;               /* everything the plan takes on the device */
 	uint64_t host_bytes;
-	uint64_t streamed_bytes_per_pass;    /* over the link */
+	uint64_t streamed_bytes_per_pass; /* through the slots: from disk and host tier */
 	uint64_t disk_bytes_per_pass;
-	char     fallback[4][200];           /* sentences: what was asked for and not done, and why */
+	char     fallback[8][200]; /* sentences: what was asked for and not done, and why */
 	int      n_fallbacks;
 };
 

@@ -1,1 +1,543 @@
-/* To be built. */
+/* The window: a ring of slots through which the streamed layers of a model run.
+ *
+ *     EMPTY -> READING -> STAGED -> COPYING -> READY -> IN_USE -> EMPTY      (and FAILED)
+ *
+ * That is the road of a layer's weights. EMPTY, READING, READY and IN_USE are states of a slot.
+ * While the slot is READING its chunks travel, each on its own: a staging buffer is
+ * EMPTY, READING, STAGED, COPYING and free again. Where the host can address
+ * the device there is no staging: a chunk lands in the slot, and the slot is READY with the
+ * last one. The host tier needs no reading: its chunks are copied from where they are.
+ *
+ *     slot    EMPTY   -> READING  fetcher, when it comes to the layer           (guard 2, direct)
+ *     buffer  EMPTY   -> READING  fetcher, when it comes to the chunk           (guard 1)
+ *     buffer  READING -> STAGED   a thread of the reader: the read is over
+ *     buffer  STAGED  -> COPYING  copier: the copy is on the copy stream        (guard 2, staged)
+ *     slot    READING -> READY    direct: a thread of the reader, last read over;
+ *                                 staged: copier, last copy is on the copy stream
+ *     slot    READY   -> IN_USE   caller, in acquire
+ *     slot    IN_USE  -> EMPTY    caller, in release
+ *     FAILED  the whole window, by whoever sees the first failure; for good
+ *
+ * The k-th use of a streamed layer, counted over all passes, takes slot k % slots.
+ * The fetcher goes through the uses for ever, so the end of a pass is nothing special.
+ *
+ * Two resources, two guards. The caller runs ahead of the device: a slot is EMPTY when its last kernel
+ * has been put on the compute stream, and a buffer is COPYING when its copy has been put on
+ * the copy stream. Neither has happened yet.
+ *   1. A staging buffer is read into only after its `copied` event is complete as
+ *      seen by the host.
+ *   2. A slot is overwritten only after its `released` event: the fetcher waits for it on the host
+ *      before it reads into the slot; the copier makes the copy stream wait for
+ *      it before it copies into the slot.
+ * And one the other way round: the compute stream waits for the slot's `ready`
+ * event before the kernels of the caller.
+ *
+ * Locks. One mutex guards all states (what exactly: window_internal.h), one condition variable tells of
+ * every change. It is never held during a device call, a submit or a
+ * callback. Each meter has a mutex of its own, a leaf; the two kinds never nest. */
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "scheduler/window_internal.h"
+
+#include <stdio.h>
+
+#define COMPUTE_RING 256 /* stretches of compute under way before acquire would wait */
+#define LINK_RING    64
+#define DIRECT_READS 32 /* at least; reads submitted ahead where there is no staging */
+
+/* ---- Failure --------------------------------------------------------------- */
+
+void hr__window_fail(struct hr_window *w, const struct hr_error *error)
+{
+	pthread_mutex_lock(&w->mutex);
+	if (w->error.code == 0)
+		w->error = *error;
+	pthread_cond_broadcast(&w->changed);
+	pthread_mutex_unlock(&w->mutex);
+}
+
+void hr__window_fail_device(struct hr_window *w, int rc, const char *doing, int layer)
+{
+	struct hr_error error;
+	hr__fail(&error, rc, "Device %s failed while it was %s %s; close the session and open it again.",
+	         w->o.device->name, doing, w->o.layers[layer].name);
+	hr__window_fail(w, &error);
+}
+
+/* Tell the caller of the failure that stopped the window: in full once. */
+static int tell_failure(struct hr_window *w, struct hr_error *err)
+{
+	pthread_mutex_lock(&w->mutex);
+	struct hr_error error = w->error;
+	pthread_mutex_unlock(&w->mutex);
+	bool first = !w->error_told;
+	w->error_told = true;
+	if (first)
+		return hr__fail(err, error.code, "%s", error.message);
+	return hr__fail(err, HR_ECANCELED, "No layers are loaded any more since an earlier failure: %.800s",
+	                error.message);
+}
+
+static bool has_stopped_locked(const struct hr_window *w) { return w->stopping || w->error.code; }
+
+static bool has_failed(struct hr_window *w)
+{
+	pthread_mutex_lock(&w->mutex);
+	bool failed = has_stopped_locked(w);
+	pthread_mutex_unlock(&w->mutex);
+	return failed;
+}
+
+bool hr__window_wait_state(struct hr_window *w, const enum hr__state *state, enum hr__state a,
+                           enum hr__state b)
+{
+	pthread_mutex_lock(&w->mutex);
+	while (!has_stopped_locked(w) && *state != a && *state != b)
+		pthread_cond_wait(&w->changed, &w->mutex);
+	bool reached = !has_stopped_locked(w);
+	pthread_mutex_unlock(&w->mutex);
+	return reached;
+}
+
+void hr__window_place_ready_locked(struct hr_window *w, struct hr__place *place)
+{
+	place->state = HR__READY;
+	w->homes_left -= !place->is_slot;
+}
+
+/* ---- Open: budgets become memory ------------------------------------------- */
+
+static int check_options(const struct hr_window_options *o, struct hr_error *err)
+{
+	bool any_streamed = false;
+	for (int i = 0; i < o->n_layers; i++) {
+		int rc = hr_layer_check(&o->layers[i], err);
+		if (rc)
+			return rc;
+		if (o->tiers[i] == HR_TIER_HOST && o->device->host_addressable)
+			return hr__fail(err, HR_EINVAL,
+			                "Layer %s is placed in host memory, which on device %s is device memory.",
+			                o->layers[i].name, o->device->name);
+		any_streamed |= o->tiers[i] != HR_TIER_DEVICE;
+	}
+	if (any_streamed && o->slots < 1)
+		return hr__fail(err, HR_EINVAL, "Layers are to be streamed, but there is no slot; give at least 1.");
+	if (o->chunk_bytes == 0 || o->chunk_bytes % HR_IO_ALIGN)
+		return hr__fail(err, HR_EINVAL, "A chunk of %zu bytes is no multiple of %u.", o->chunk_bytes,
+		                HR_IO_ALIGN);
+	if (!o->device->host_addressable && o->staging_buffers < 1)
+		return hr__fail(err, HR_EINVAL, "Device %s needs at least one staging buffer.", o->device->name);
+	return 0;
+}
+
+static int out_of_memory(struct hr_error *err)
+{
+	return hr__fail(err, HR_ENOMEM, "There is no memory for the bookkeeping of the window.");
+}
+
+static int open_device_memory(struct hr_window *w, void **out, uint64_t bytes, struct hr_error *err)
+{
+	w->device_bytes += bytes;
+	return bytes ? w->o.device->ops->alloc(w->o.device, out, bytes, err) : 0;
+}
+
+static int open_host_memory(struct hr_window *w, struct hr_hostmem *mem, bool *pinned, uint64_t bytes,
+                            struct hr_error *err)
+{
+	int rc = bytes ? hr_hostmem_init(mem, bytes, w->o.device->numa_node, err) : 0;
+	if (rc || !bytes)
+		return rc;
+	w->host_bytes += bytes;
+	rc = w->o.device->ops->pin(w->o.device, mem->base, mem->bytes, err);
+	*pinned = rc == 0;
+	return rc;
+}
+
+/* Lay the layers of `tier` out one after the other; returns how far they reach. */
+static uint64_t lay_out_homes(struct hr_window *w, enum hr_tier tier, char *base)
+{
+	uint64_t at = 0;
+	for (int i = 0; i < w->o.n_layers; i++) {
+		if (w->o.tiers[i] != tier)
+			continue;
+		w->homes[i] = (struct hr__place){.memory = base ? base + at : NULL, .layer = i, .ready = w->loaded};
+		at += w->o.layers[i].memory_bytes;
+	}
+	return at;
+}
+
+/* Residents and the host tier. */
+static int open_homes(struct hr_window *w, struct hr_error *err)
+{
+	w->homes = hr__calloc((size_t)w->o.n_layers, sizeof *w->homes);
+	if (!w->homes)
+		return out_of_memory(err);
+	int rc = open_device_memory(w, &w->residents_memory, lay_out_homes(w, HR_TIER_DEVICE, NULL), err);
+	if (rc == 0)
+		rc = open_host_memory(w, &w->host_tier, &w->host_tier_pinned, lay_out_homes(w, HR_TIER_HOST, NULL),
+		                      err);
+	if (rc)
+		return rc;
+	lay_out_homes(w, HR_TIER_DEVICE, w->residents_memory);
+	lay_out_homes(w, HR_TIER_HOST, w->host_tier.base);
+	for (int i = 0; i < w->o.n_layers; i++) {
+		if (w->o.tiers[i] != HR_TIER_DISK) {
+			w->homes_left++;
+			w->load_bytes += w->o.layers[i].file_bytes;
+		}
+	}
+	return 0;
+}
+
+static int open_slots(struct hr_window *w, struct hr_error *err)
+{
+	struct hr_device *device = w->o.device;
+	uint64_t          slot_bytes = 0;
+	for (int i = 0; i < w->n_streamed; i++) {
+		uint64_t bytes = w->o.layers[w->streamed[i]].memory_bytes;
+		slot_bytes = slot_bytes < bytes ? bytes : slot_bytes;
+	}
+	if (!slot_bytes)
+		w->o.slots = 0;
+	w->slots = hr__calloc((size_t)w->o.slots, sizeof *w->slots);
+	if (!w->slots)
+		return out_of_memory(err);
+	int rc = open_device_memory(w, &w->slots_memory, slot_bytes * (uint64_t)w->o.slots, err);
+	for (int i = 0; i < w->o.slots && rc == 0; i++) {
+		struct hr__place *slot = &w->slots[i];
+		slot->is_slot = true;
+		slot->memory = (char *)w->slots_memory + slot_bytes * (uint64_t)i;
+		rc = device->ops->event_new(device, &slot->released, err);
+		if (rc == 0 && w->staged)
+			rc = device->ops->event_new(device, &slot->ready, err);
+	}
+	if (rc == 0 && !w->staged && slot_bytes && w->o.reader->ops->register_memory)
+		w->o.reader->ops->register_memory(w->o.reader, w->slots_memory, slot_bytes * (uint64_t)w->o.slots);
+	return rc;
+}
+
+static int open_buffers(struct hr_window *w, struct hr_error *err)
+{
+	struct hr_device *device = w->o.device;
+	int               rc = 0;
+	w->n_buffers = w->o.staging_buffers;
+	if (!w->staged)
+		w->n_buffers = 4 * w->o.reader->depth > DIRECT_READS ? 4 * w->o.reader->depth : DIRECT_READS;
+	w->buffers = hr__calloc((size_t)w->n_buffers, sizeof *w->buffers);
+	if (!w->buffers)
+		return out_of_memory(err);
+	if (w->staged)
+		rc = open_host_memory(w, &w->staging, &w->staging_pinned, (uint64_t)w->n_buffers * w->o.chunk_bytes,
+		                      err);
+	for (int i = 0; i < w->n_buffers && rc == 0; i++) {
+		struct hr__buffer *b = &w->buffers[i];
+		b->w = w;
+		if (w->staged) {
+			b->memory = (char *)w->staging.base + (size_t)i * w->o.chunk_bytes;
+			rc = device->ops->event_new(device, &b->copied, err);
+		}
+	}
+	if (rc == 0 && w->staged && w->o.reader->ops->register_memory)
+		w->o.reader->ops->register_memory(w->o.reader, w->staging.base,
+		                                  (size_t)w->n_buffers * w->o.chunk_bytes);
+	return rc;
+}
+
+static int open_streams(struct hr_window *w, struct hr_error *err)
+{
+	struct hr_device *device = w->o.device;
+	int               rc = device->ops->event_new(device, &w->fence, err);
+	if (rc == 0)
+		rc = hr__meter_init(&w->compute_meter, device, w->o.compute, w->o.trace, HR_LANE_COMPUTE,
+		                    COMPUTE_RING, err);
+	if (rc || !w->staged)
+		return rc;
+	rc = device->ops->stream_new(device, &w->copy, false, err);
+	if (rc == 0)
+		rc = device->ops->event_new(device, &w->loaded, err);
+	if (rc == 0)
+		rc = hr__meter_init(&w->link_meter, device, w->copy, w->o.trace, HR_LANE_LINK, LINK_RING, err);
+	return rc;
+}
+
+static int list_streamed(struct hr_window *w, struct hr_error *err)
+{
+	w->streamed = hr__calloc((size_t)w->o.n_layers, sizeof *w->streamed);
+	if (!w->streamed)
+		return out_of_memory(err);
+	for (int i = 0; i < w->o.n_layers; i++) {
+		if (w->o.tiers[i] != HR_TIER_DEVICE)
+			w->streamed[w->n_streamed++] = i;
+	}
+	return 0;
+}
+
+int hr_window_open(struct hr_window **out, const struct hr_window_options *options, struct hr_error *err)
+{
+	int rc = check_options(options, err);
+	if (rc)
+		return rc;
+	struct hr_window *w = hr__calloc(1, sizeof *w);
+	if (!w)
+		return out_of_memory(err);
+	w->o = *options;
+	w->staged = !options->device->host_addressable;
+	pthread_mutex_init(&w->mutex, NULL);
+	pthread_cond_init(&w->changed, NULL);
+	rc = list_streamed(w, err);
+	if (rc == 0)
+		rc = open_streams(w, err);
+	if (rc == 0)
+		rc = open_homes(w, err);
+	if (rc == 0)
+		rc = open_slots(w, err);
+	if (rc == 0)
+		rc = open_buffers(w, err);
+	if (rc)
+		hr_window_close(w);
+	else
+		*out = w;
+	return rc;
+}
+
+/* ---- Load ------------------------------------------------------------------ */
+
+/* Stop both threads; returns when they have ended. */
+static void stop_threads(struct hr_window *w)
+{
+	pthread_mutex_lock(&w->mutex);
+	w->stopping = true;
+	pthread_cond_broadcast(&w->changed);
+	pthread_mutex_unlock(&w->mutex);
+	if (w->fetcher_runs)
+		pthread_join(w->fetcher, NULL);
+	if (w->copier_runs)
+		pthread_join(w->copier, NULL);
+	w->fetcher_runs = w->copier_runs = false;
+}
+
+static int start_threads(struct hr_window *w, struct hr_error *err)
+{
+	w->fetcher_runs = pthread_create(&w->fetcher, NULL, hr__window_fetch, w) == 0;
+	if (w->staged)
+		w->copier_runs = pthread_create(&w->copier, NULL, hr__window_copy, w) == 0;
+	if (w->fetcher_runs && (w->copier_runs || !w->staged))
+		return 0;
+	return hr__fail(err, HR_ENOMEM,
+	                "The threads that bring the weights could not be started; allow more threads.");
+}
+
+/* Wait until every home is loaded or the window has failed, telling of the progress. */
+static void wait_loaded(struct hr_window *w, hr_window_progress progress, void *user)
+{
+	uint64_t        told = UINT64_MAX;
+	struct hr_error error = {0};
+	pthread_mutex_lock(&w->mutex);
+	while (!w->error.code && (w->homes_left || w->loaded_bytes != told)) {
+		if (w->loaded_bytes == told) {
+			pthread_cond_wait(&w->changed, &w->mutex);
+			continue;
+		}
+		told = w->loaded_bytes;
+		pthread_mutex_unlock(&w->mutex);
+		if (progress && progress(user, told, w->load_bytes)) {
+			hr__fail(&error, HR_ECANCELED, "Loading was stopped by the caller after %llu of %llu bytes.",
+			         (unsigned long long)told, (unsigned long long)w->load_bytes);
+			hr__window_fail(w, &error);
+		}
+		pthread_mutex_lock(&w->mutex);
+	}
+	pthread_mutex_unlock(&w->mutex);
+}
+
+int hr_window_load(struct hr_window *w, hr_window_progress progress, void *user, struct hr_error *err)
+{
+	struct hr_error error;
+	int             rc = start_threads(w, &error);
+	if (rc == 0) {
+		wait_loaded(w, progress, user);
+		rc = w->staged ? w->o.device->ops->event_wait(w->loaded) : 0;
+		if (rc)
+			hr__fail(&error, rc, "Device %s failed while it was receiving the resident layers.",
+			         w->o.device->name);
+	}
+	if (rc)
+		hr__window_fail(w, &error);
+	if (!has_failed(w))
+		return 0;
+	stop_threads(w);
+	w->o.reader->ops->drain(w->o.reader);
+	return tell_failure(w, err);
+}
+
+/* ---- Acquire and release --------------------------------------------------- */
+
+/* READY -> IN_USE for the slot of the next use, which must be `layer`'s. */
+static int take_slot(struct hr_window *w, int layer, struct hr__place **out, struct hr_error *err)
+{
+	int               expected = w->streamed[w->n_acquired % (uint64_t)w->n_streamed];
+	struct hr__place *slot = &w->slots[w->n_acquired % (uint64_t)w->o.slots];
+	if (layer != expected)
+		return hr__fail(err, HR_EINVAL, "Layer %s was acquired out of order; the next streamed layer is %s.",
+		                w->o.layers[layer].name, w->o.layers[expected].name);
+
+	uint64_t begin_ns = 0;
+	pthread_mutex_lock(&w->mutex);
+	bool held = slot->state == HR__IN_USE;
+	while (!held && !has_stopped_locked(w) && slot->state != HR__READY) {
+		begin_ns = begin_ns ? begin_ns : hr__now_ns();
+		pthread_cond_wait(&w->changed, &w->mutex);
+	}
+	bool failed = has_stopped_locked(w);
+	if (!held && !failed)
+		slot->state = HR__IN_USE;
+	pthread_mutex_unlock(&w->mutex);
+	if (failed)
+		return tell_failure(w, err);
+	if (held)
+		return hr__fail(err, HR_EINVAL,
+		                "Layer %s was acquired while all %d slots are held; release one first.",
+		                w->o.layers[layer].name, w->o.slots);
+
+	if (begin_ns && w->o.trace) {
+		char name[64 + 8];
+		snprintf(name, sizeof name, "stall %s", w->o.layers[layer].name);
+		hr_trace_span(w->o.trace, HR_LANE_HOST, name, begin_ns, hr__now_ns(), 0);
+	}
+	w->n_acquired++;
+	*out = slot;
+	return 0;
+}
+
+int hr_window_acquire(struct hr_window *w, int layer, void **weights, struct hr_error *err)
+{
+	const struct hr_layer *l = &w->o.layers[layer];
+	uint64_t               asked_ns = hr__now_ns();
+	struct hr__place      *place = &w->homes[layer];
+	int                    rc = 0;
+	if (has_failed(w))
+		return tell_failure(w, err);
+	if (w->o.tiers[layer] != HR_TIER_DEVICE) {
+		rc = take_slot(w, layer, &place, err);
+		if (rc)
+			return rc;
+		if (w->staged)
+			rc = w->o.device->ops->stream_wait(w->o.compute, place->ready);
+	}
+	if (rc == 0)
+		rc = hr__meter_begin(&w->compute_meter, l->name, place->is_slot ? asked_ns : 0, l->file_bytes);
+	if (rc) {
+		hr__window_fail_device(w, rc, "waiting for", layer);
+		return tell_failure(w, err);
+	}
+	*weights = place->memory;
+	return 0;
+}
+
+static struct hr__place *slot_of(struct hr_window *w, int layer)
+{
+	for (int i = 0; i < w->o.slots; i++) {
+		if (w->slots[i].state == HR__IN_USE && w->slots[i].layer == layer)
+			return &w->slots[i];
+	}
+	return NULL;
+}
+
+void hr_window_release(struct hr_window *w, int layer)
+{
+	int rc = hr__meter_end(&w->compute_meter);
+	if (rc == 0 && w->o.tiers[layer] != HR_TIER_DEVICE) {
+		pthread_mutex_lock(&w->mutex);
+		struct hr__place *slot = slot_of(w, layer);
+		pthread_mutex_unlock(&w->mutex);
+		if (!slot)
+			return;
+		rc = w->o.device->ops->event_record(slot->released, w->o.compute);
+		pthread_mutex_lock(&w->mutex);
+		if (rc == 0)
+			slot->state = HR__EMPTY;
+		pthread_cond_broadcast(&w->changed);
+		pthread_mutex_unlock(&w->mutex);
+	}
+	if (rc)
+		hr__window_fail_device(w, rc, "computing with", layer);
+}
+
+void hr_window_stats(struct hr_window *w, struct hr_window_stats *out)
+{
+	struct hr__meter_totals compute, link;
+	hr__meter_read(&w->compute_meter, &compute);
+	hr__meter_read(&w->link_meter, &link);
+	pthread_mutex_lock(&w->mutex);
+	*out = (struct hr_window_stats){
+	    .disk_bytes = w->disk_bytes,
+	    .link_bytes = link.bytes,
+	    .link_busy_ns = link.busy_ns,
+	    .compute_ns = compute.busy_ns,
+	    .stall_ns = compute.stall_ns,
+	    .device_bytes = w->device_bytes,
+	    .host_bytes = w->host_bytes,
+	};
+	pthread_mutex_unlock(&w->mutex);
+}
+
+/* ---- Close ----------------------------------------------------------------- */
+
+/* Nothing reads or writes the window's memory any more when this returns: no
+ * read, no copy, no kernel. */
+static void drain(struct hr_window *w)
+{
+	const struct hr_device_ops *ops = w->o.device->ops;
+	stop_threads(w); /* first: no submits after the drain */
+	w->o.reader->ops->drain(w->o.reader);
+	pthread_mutex_lock(&w->mutex);
+	while (w->reads_in_flight)
+		pthread_cond_wait(&w->changed, &w->mutex);
+	pthread_mutex_unlock(&w->mutex);
+	if (w->fence && ops->event_record(w->fence, w->o.compute) == 0)
+		ops->event_wait(w->fence);
+	if (w->copy)
+		ops->stream_free(w->copy);
+}
+
+static void free_event(struct hr_window *w, struct hr_event *event)
+{
+	if (event)
+		w->o.device->ops->event_free(event);
+}
+
+void hr_window_close(struct hr_window *w)
+{
+	if (!w)
+		return;
+	struct hr_device *device = w->o.device;
+	drain(w);
+	hr__meter_release(&w->compute_meter);
+	hr__meter_release(&w->link_meter);
+	for (int i = 0; w->slots && i < w->o.slots; i++) {
+		free_event(w, w->slots[i].released);
+		free_event(w, w->slots[i].ready);
+	}
+	for (int i = 0; w->buffers && i < w->n_buffers; i++)
+		free_event(w, w->buffers[i].copied);
+	free_event(w, w->loaded);
+	free_event(w, w->fence);
+	if (w->residents_memory)
+		device->ops->free(device, w->residents_memory);
+	if (w->slots_memory)
+		device->ops->free(device, w->slots_memory);
+	if (w->staging_pinned)
+		device->ops->unpin(device, w->staging.base);
+	if (w->host_tier_pinned)
+		device->ops->unpin(device, w->host_tier.base);
+	hr_hostmem_release(&w->staging);
+	hr_hostmem_release(&w->host_tier);
+	free(w->slots);
+	free(w->homes);
+	free(w->buffers);
+	free(w->streamed);
+	pthread_cond_destroy(&w->changed);
+	pthread_mutex_destroy(&w->mutex);
+	free(w);
+}

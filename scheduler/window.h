@@ -1,8 +1,8 @@
 /* The window: the layers of a pass, each handed out when its weights are on the
  * device, whatever their tier. See window.c for the state machine and guards.
  *
- *     hr_window_open()                  budgets become memory, threads start
- *     hr_window_load()                  residents and the host tier are read
+ *     hr_window_open()                  budgets become memory
+ *     hr_window_load()                  threads start; residents and the host tier are read
  *     for every pass, for every layer, in order:
  *         hr_window_acquire()           may block; the weights' address
  *         ... put kernels on the compute stream ...
@@ -26,16 +26,16 @@
 struct hr_window;
 
 struct hr_window_options {
-	struct hr_device *device;  /* borrowed, as all below, until close */
+	struct hr_device *device; /* borrowed, as all below, until close */
 	struct hr_reader *reader;
 	struct hr_stream *compute; /* the stream that reads the weights */
 	struct hr_layer  *layers;  /* [n_layers], in the order of a pass */
 	enum hr_tier     *tiers;   /* [n_layers] */
 	int               n_layers;
-	int               slots;   /* >= 1 when anything is streamed (2 to overlap) */
-	size_t            chunk_bytes;
-	int               staging_buffers; /* each chunk_bytes + HR_IO_ALIGN; unused when host_addressable */
-	struct hr_trace  *trace;           /* NULL: no trace */
+	int               slots;       /* >= 1 when anything is streamed (2 to overlap) */
+	size_t            chunk_bytes; /* of a read and of a copy; multiple of HR_IO_ALIGN */
+	int staging_buffers;           /* >= 1 (2 to overlap), each chunk_bytes; unused when host_addressable */
+	struct hr_trace      *trace;   /* NULL: no trace */
 	struct hr_notice_sink notices;
 };
 
@@ -44,23 +44,30 @@ struct hr_window_options {
 typedef int (*hr_window_progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
 
 struct hr_window_stats {
-	uint64_t disk_bytes;   /* streamed, since load: what passes read */
-	uint64_t link_bytes;   /* staging or host tier -> slot */
+	uint64_t disk_bytes; /* streamed, since load: what passes read */
+	uint64_t link_bytes; /* staging or host tier -> slot */
 	uint64_t link_busy_ns;
-	uint64_t compute_ns;   /* the sum of the layers' own time on the compute stream */
+	uint64_t compute_ns;   /* the layers' own time on the compute stream, acquire to release */
 	uint64_t stall_ns;     /* compute stream idle, waiting for weights */
 	uint64_t device_bytes; /* held: residents and slots */
 	uint64_t host_bytes;   /* held: staging and the host tier */
 };
 
+/* HR_EINVAL (a layer off the grid, a chunk of no whole pages, no slot), HR_EDEVMEM, HR_ENOMEM. */
 int hr_window_open(struct hr_window **out, const struct hr_window_options *options, struct hr_error *err);
+
+/* Once, before the first acquire. Blocks; the reader's error, HR_EDEVICE,
+ * HR_ECANCELED. After a failure the window can only be closed. */
 int hr_window_load(struct hr_window *w, hr_window_progress progress, void *user, struct hr_error *err);
 
 /* The weights of `layer`, readable by kernels put on the compute stream from
- * now on until the release. Layers must be acquired in the order of the pass.
+ * now on until the release. A resident may be acquired at any time, as often as
+ * one likes, and need not be released. Streamed layers must be acquired in the
+ * order of the pass, all of them (a layer that is not needed is released at
+ * once), with at most `slots` held: HR_EINVAL otherwise.
  * Blocks until the weights are there or a failure is known; a failed read
- * reaches the caller here, once, as the reader's own error. */
-int  hr_window_acquire(struct hr_window *w, int layer, void **weights, struct hr_error *err);
+ * reaches the caller here, once, as the reader's own error; HR_ECANCELED from then on. */
+int hr_window_acquire(struct hr_window *w, int layer, void **weights, struct hr_error *err);
 /* Kernels put on the compute stream so far are the last to read `layer`. */
 void hr_window_release(struct hr_window *w, int layer);
 

@@ -1,0 +1,150 @@
+/* Stall is the time in which compute was ready and the weights were not: nothing
+ * with instant reads however slow the caller is, everything with slow reads and
+ * instant compute. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "tests/window_rig.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct rig streaming_rig(bool host_addressable)
+{
+	return (struct rig){.n_layers = 4,
+	                    .slots = 2,
+	                    .chunk_bytes = 16384,
+	                    .staging_buffers = 4,
+	                    .layer_bytes = 30000,
+	                    .tiers = {HR_TIER_DISK, HR_TIER_DISK, HR_TIER_DISK, HR_TIER_DISK},
+	                    .seed = 11,
+	                    .device_options = {.host_addressable = host_addressable}};
+}
+
+static void open_and_load(struct rig *r)
+{
+	assert_int_equal(rig_open(r, NULL), 0);
+	assert_int_equal(hr_window_load(r->window, NULL, NULL, NULL), 0);
+}
+
+static void test_slow_caller_does_not_stall(void **state)
+{
+	(void)state;
+	for (int direct = 0; direct < 2; direct++) {
+		struct rig             r = streaming_rig(direct);
+		struct hr_window_stats before, after;
+		open_and_load(&r);
+		usleep(20000);
+		hr_window_stats(r.window, &before);
+		uint64_t begin_ns = hr__now_ns();
+		for (int pass = 0; pass < 3; pass++) {
+			for (int i = 0; i < r.n_layers; i++) {
+				void *weights;
+				assert_int_equal(hr_window_acquire(r.window, i, &weights, NULL), 0);
+				hr_window_release(r.window, i);
+				usleep(10000);
+			}
+			usleep(30000); /* between the passes */
+		}
+		uint64_t elapsed_ns = hr__now_ns() - begin_ns;
+		rig_wait(&r);
+		hr_window_stats(r.window, &after);
+		assert_true(after.stall_ns - before.stall_ns < elapsed_ns / 10);
+		rig_close(&r);
+	}
+}
+
+static void test_slow_reads_stall_all_the_time(void **state)
+{
+	(void)state;
+	for (int direct = 0; direct < 2; direct++) {
+		struct rig             r = streaming_rig(direct);
+		struct hr_window_stats before, after;
+		r.reader_options = (struct fake_reader_options){.n_threads = 1, .latency_us = 6000};
+		open_and_load(&r);
+		assert_int_equal(rig_pass(&r, NULL), 0);
+		rig_wait(&r);
+		hr_window_stats(r.window, &before);
+		uint64_t begin_ns = hr__now_ns();
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(rig_pass(&r, NULL), 0);
+		rig_wait(&r);
+		uint64_t elapsed_ns = hr__now_ns() - begin_ns;
+		hr_window_stats(r.window, &after);
+		assert_in_range(after.stall_ns - before.stall_ns, elapsed_ns * 7 / 10, elapsed_ns);
+		rig_close(&r);
+	}
+}
+
+static void test_compute_time_is_measured(void **state)
+{
+	(void)state;
+	struct rig             r = streaming_rig(true);
+	struct hr_window_stats s;
+	r.kernel_us = 5000;
+	open_and_load(&r);
+	uint64_t begin_ns = hr__now_ns();
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(rig_pass(&r, NULL), 0);
+	rig_wait(&r);
+	uint64_t elapsed_ns = hr__now_ns() - begin_ns;
+	hr_window_stats(r.window, &s);
+	assert_in_range(s.compute_ns, 12 * 5000000ull, elapsed_ns);
+	rig_close(&r);
+}
+
+/* Every lane tells its part, with names and bytes. */
+static void test_trace_has_all_lanes(void **state)
+{
+	(void)state;
+	struct rig r = streaming_rig(false);
+	char       path[] = "/tmp/hr-window-trace-XXXXXX";
+	int        fd = mkstemp(path);
+	assert_true(fd >= 0);
+	close(fd);
+	r.reader_options.latency_us = 2000;
+	assert_int_equal(hr_trace_new(&r.trace, 1000, NULL), 0);
+	open_and_load(&r);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(rig_pass(&r, NULL), 0);
+	rig_wait(&r);
+	struct hr_window_stats s;
+	hr_window_stats(r.window, &s); /* looks up what has ended */
+	assert_int_equal(hr_trace_write(r.trace, path, NULL), 0);
+	rig_close(&r);
+	hr_trace_free(r.trace);
+
+	json_t *root = json_load_file(path, 0, NULL), *event;
+	size_t  i;
+	int     disk = 0, link = 0, compute = 0, stall = 0;
+	json_array_foreach(json_object_get(root, "traceEvents"), i, event)
+	{
+		const char *cat = json_string_value(json_object_get(event, "cat"));
+		const char *name = json_string_value(json_object_get(event, "name"));
+		if (!cat)
+			continue;
+		disk += !strcmp(cat, "disk") && !strncmp(name, "layer.", 6);
+		link += !strcmp(cat, "link") && !strncmp(name, "layer.", 6);
+		compute += !strcmp(cat, "compute") && !strncmp(name, "layer.", 6);
+		stall += !strcmp(cat, "host") && !strncmp(name, "stall layer.", 12);
+	}
+	json_decref(root);
+	unlink(path);
+	assert_int_equal(compute, 8);
+	assert_true(disk >= 8 && link >= 8 && stall >= 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_slow_caller_does_not_stall),
+	    cmocka_unit_test(test_slow_reads_stall_all_the_time),
+	    cmocka_unit_test(test_compute_time_is_measured),
+	    cmocka_unit_test(test_trace_has_all_lanes),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
