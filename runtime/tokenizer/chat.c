@@ -170,25 +170,51 @@ static int fail_order(const struct chat *c, int i)
 
 #define CHATML "'<|im_start|>'+message['role']+'\n'+message['content']+'<|im_end|>"
 
-static bool is_chatml(const struct chat *c)
+/* The next literal that opens a system turn at or behind p, with the length of what it
+ * says behind the opening; NULL: none. */
+static const char *next_system(const char *p, size_t *length)
 {
-	return (has(c, CHATML "'+'\n'") || has(c, CHATML "\n'")) && !has(c, "raise_exception(") &&
-	       !has(c, "think");
+	static const char open[] = "'<|im_start|>system\n";
+	p = strstr(p, open);
+	if (p)
+		*length = strcspn(p + sizeof open - 1, "'");
+	return p ? p + sizeof open - 1 : NULL;
+}
+
+static bool closes_turn(const char *literal, size_t length)
+{
+	const char *end = strstr(literal, "<|im_end|>");
+	return end && end < literal + length;
+}
+
+/* A system turn that begins with a literal and goes on with something else, such as tools. */
+static bool has_unclosed_system(const struct chat *c)
+{
+	size_t length = 0;
+	for (const char *p = c->template; (p = next_system(p, &length));)
+		if (length && !closes_turn(p, length))
+			return true;
+	return false;
 }
 
 /* The literal system message that stands in where the conversation has none. */
 static void put_default_system(const struct chat *c)
 {
-	static const char open[] = "'<|im_start|>system\n", close[] = "<|im_end|>";
-	for (const char *p = c->template; (p = strstr(p, open)); p += sizeof open - 1) {
-		size_t n = strcspn(p + sizeof open - 1, "'");
-		char  *end = strstr(p, close);
-		if (n == 0 || !end || end > p + sizeof open - 1 + n)
-			continue;
-		put_bytes(c->out, p + 1, (size_t)(end - p) - 1 + sizeof close - 1);
-		put(c->out, "\n");
+	size_t      length = 0;
+	const char *p = c->template;
+	while ((p = next_system(p, &length)) && !closes_turn(p, length))
+		;
+	if (!p)
 		return;
-	}
+	put(c->out, "<|im_start|>system\n");
+	put_bytes(c->out, p, (size_t)(strstr(p, "<|im_end|>") - p));
+	put(c->out, "<|im_end|>\n");
+}
+
+static bool is_chatml(const struct chat *c)
+{
+	return (has(c, CHATML "'+'\n'") || has(c, CHATML "\n'")) && !has(c, "raise_exception(") &&
+	       !has(c, "think") && !has(c, "{%macro") && !has_unclosed_system(c);
 }
 
 static int render_chatml(const struct chat *c)
@@ -364,15 +390,14 @@ static void put_mistral_assistant(const struct chat *c, const char *content)
 static int render_mistral(const struct chat *c)
 {
 	bool        v7 = has(c, "'[SYSTEM_PROMPT]");
-	bool        alternates = has(c, "must alternate"), takes_system = has(c, "system_message");
+	bool        alternates = has(c, "must alternate"), takes_system = has(c, "set system_message");
 	bool        in_last = has(c, "loop.last and system_message");
 	bool        begins = is_role(&c->messages[0], "system") && (v7 || takes_system);
 	const char *system = begins ? c->messages[0].content : NULL;
 	if (!begins && has(c, "default_system_message"))
-		return hr__fail(
-		    c->err, HR_EUNSUPPORTED,
-		    "This model's chat template puts a default system message with today's date in front of the "
-		    "conversation, which is not supported: begin it with a system message.");
+		return hr__fail(c->err, HR_EUNSUPPORTED,
+		                "This model's chat template puts a long default system message in front of the "
+		                "conversation, which is not supported: begin it with a system message.");
 	put(c->out, c->bos);
 	if (v7 && system)
 		put_mistral_system(c, system);
@@ -385,7 +410,7 @@ static int render_mistral(const struct chat *c)
 			                 m->content);
 		else if (is_role(m, "assistant"))
 			put_mistral_assistant(c, m->content);
-		else if (v7 && !takes_system)
+		else if (has(c, "'+message['content']+'[/SYSTEM_PROMPT]'"))
 			put_mistral_system(c, m->content);
 		else
 			return fail_order(c, i);
