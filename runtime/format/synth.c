@@ -1,0 +1,393 @@
+/* hr_synth(): a GGUF with the shapes of a real model and random weights, for
+ * benchmarks where a model cannot be had and tests where it is too large.
+ *
+ * Weights are normal-ish with a standard deviation of 1/sqrt(columns), some 0.02
+ * in models of this size, and less where a block adds to the residual stream, so
+ * that a model of any depth stays finite and every layer matters to the output.
+ * Norms are about 1 and always f32. The data is aligned to 4096 bytes, for direct
+ * I/O, in the order in which a pass reads it.
+ *
+ * Memory is bounded: the header, and one piece of a tensor. The file appears
+ * under its name only when it is whole and on the disk; until then it has a
+ * temporary name beside it, which is removed on any failure. */
+#include "runtime/format/synth.h"
+#include "runtime/family/family.h"
+#include "runtime/format/gguf_write.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "headrace/headrace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define ALIGNMENT   4096
+#define PIECE_ELEMS (1u << 20) /* made and written at a time */
+
+struct synth {
+	const char                  *path;
+	const struct hr_synth_shape *shape;
+	enum hr_type                 type;
+	uint64_t                     seed;
+	hr_progress_fn               progress;
+	void                        *user;
+	struct hr_error             *err;
+
+	struct hr_gguf_writer writer;
+	char                 *temporary; /* its name, once the file exists */
+	int                   fd;
+	uint64_t              total_bytes;
+	void                 *piece; /* [PIECE_ELEMS] encoded */
+};
+
+/* ---- What the model consists of ------------------------------------------------- */
+
+typedef int (*tensor_fn)(struct synth *s, const struct hr_role *role, const char *name, uint64_t index);
+
+static bool is_present(const struct synth *s, const struct hr_role *role)
+{
+	switch (role->kind) {
+	case HR_ROLE_QKV_BIAS:
+		return s->shape->qkv_bias;
+	case HR_ROLE_O_BIAS:
+		return false;
+	case HR_ROLE_HEAD:
+		return !s->shape->hparams.tied;
+	case HR_ROLE_ROPE_FACTORS:
+		return s->shape->rope_factors;
+	case HR_ROLE_MATRIX:
+	case HR_ROLE_NORM:
+		break;
+	}
+	return true;
+}
+
+/* Call fn for each tensor in the order of the file: embedding, blocks, the other end. */
+static int each_tensor(struct synth *s, tensor_fn fn)
+{
+	uint64_t index = 0;
+	int      rc = fn(s, &hr_end_roles[0], hr_end_roles[0].gguf, index++);
+	for (int layer = 0; layer < s->shape->hparams.n_layers; layer++)
+		for (int i = 0; i < hr_n_block_roles && !rc; i++) {
+			char name[64];
+			snprintf(name, sizeof name, HR_GGUF_BLOCK "%s", layer, hr_block_roles[i].gguf);
+			if (is_present(s, &hr_block_roles[i]))
+				rc = fn(s, &hr_block_roles[i], name, index++);
+		}
+	for (int i = 1; i < hr_n_end_roles && !rc; i++)
+		if (is_present(s, &hr_end_roles[i]))
+			rc = fn(s, &hr_end_roles[i], hr_end_roles[i].gguf, index++);
+	return rc;
+}
+
+/* Vectors are f32; a row that is no multiple of the block stays f16. */
+static enum hr_type type_of(const struct synth *s, const struct hr_role *role)
+{
+	if (!role->rows)
+		return HR_TYPE_F32;
+	uint64_t cols = hr_dim_size(role->cols, &s->shape->hparams);
+	return cols % hr_type_info(s->type)->block_elems ? HR_TYPE_F16 : s->type;
+}
+
+static uint64_t elems_of(const struct synth *s, const struct hr_role *role)
+{
+	const struct hr_hparams *h = &s->shape->hparams;
+	return hr_dim_size(role->cols, h) * (role->rows ? hr_dim_size(role->rows, h) : 1);
+}
+
+/* ---- The header ---------------------------------------------------------------- */
+
+static void key(struct synth *s, const char *suffix, char out[96])
+{
+	snprintf(out, 96, "%s.%s", s->shape->hparams.family, suffix);
+}
+
+static void write_hparams(struct synth *s)
+{
+	const struct hr_hparams *h = &s->shape->hparams;
+	const struct {
+		const char *suffix;
+		int32_t     value;
+	} ints[] = {
+	    {"block_count", h->n_layers},
+	    {"context_length", h->n_ctx_train},
+	    {"embedding_length", h->n_embd},
+	    {"feed_forward_length", h->n_ff},
+	    {"attention.head_count", h->n_heads},
+	    {"attention.head_count_kv", h->n_kv_heads},
+	    {"attention.key_length", h->head_dim},
+	    {"attention.value_length", h->head_dim},
+	    {"rope.dimension_count", h->n_rot},
+	    {"vocab_size", h->n_vocab},
+	    {"attention.sliding_window", h->sliding_window}, /* left out when 0 */
+	};
+	char name[96];
+	for (size_t i = 0; i < HR_COUNT_OF(ints); i++) {
+		key(s, ints[i].suffix, name);
+		if (ints[i].value)
+			hr_gguf_write_u32(&s->writer, name, (uint32_t)ints[i].value);
+	}
+	key(s, "attention.layer_norm_rms_epsilon", name);
+	hr_gguf_write_f32(&s->writer, name, h->rms_eps);
+	key(s, "rope.freq_base", name);
+	hr_gguf_write_f32(&s->writer, name, h->rope_theta);
+}
+
+/* ggml's number for "mostly of this type". */
+static uint32_t file_type(enum hr_type type)
+{
+	switch (type) {
+	case HR_TYPE_F16:
+		return 1;
+	case HR_TYPE_Q4_0:
+		return 2;
+	case HR_TYPE_Q4_1:
+		return 3;
+	case HR_TYPE_Q8_0:
+		return 7;
+	case HR_TYPE_BF16:
+		return 32;
+	default:
+		return 0;
+	}
+}
+
+static void write_vocab(struct synth *s)
+{
+	struct hr_gguf_writer *w = &s->writer;
+	uint64_t               n = (uint64_t)s->shape->hparams.n_vocab;
+	char                   text[HR_SYNTH_TOKEN_BYTES];
+	float                  score;
+	hr_gguf_write_string(w, "tokenizer.ggml.model", "llama");
+	hr_gguf_write_string(w, "tokenizer.ggml.pre", "default");
+	hr_gguf_write_array(w, "tokenizer.ggml.tokens", HR_GGUF_STRING, n);
+	for (uint64_t i = 0; i < n; i++) {
+		hr__synth_token((int32_t)i, text, &score);
+		hr_gguf_write_array_text(w, text);
+	}
+	hr_gguf_write_array(w, "tokenizer.ggml.scores", HR_GGUF_F32, n);
+	for (uint64_t i = 0; i < n; i++) {
+		hr__synth_token((int32_t)i, text, &score);
+		hr_gguf_write_array_bytes(w, &score, sizeof score);
+	}
+	hr_gguf_write_array(w, "tokenizer.ggml.token_type", HR_GGUF_I32, n);
+	for (uint64_t i = 0; i < n; i++) {
+		int32_t type = (int32_t)hr__synth_token((int32_t)i, text, &score);
+		hr_gguf_write_array_bytes(w, &type, sizeof type);
+	}
+	hr_gguf_write_u32(w, "tokenizer.ggml.unknown_token_id", 0);
+	hr_gguf_write_u32(w, "tokenizer.ggml.bos_token_id", 1);
+	hr_gguf_write_u32(w, "tokenizer.ggml.eos_token_id", 2);
+	hr_gguf_write_bool(w, "tokenizer.ggml.add_bos_token", true);
+	hr_gguf_write_bool(w, "tokenizer.ggml.add_eos_token", false);
+}
+
+static int describe_tensor(struct synth *s, const struct hr_role *role, const char *name, uint64_t index)
+{
+	const struct hr_hparams *h = &s->shape->hparams;
+	uint64_t shape[2] = {hr_dim_size(role->rows ? role->rows : role->cols, h), hr_dim_size(role->cols, h)};
+	(void)index;
+	hr_gguf_write_tensor(&s->writer, name, type_of(s, role), role->rows ? 2 : 1, shape);
+	return 0;
+}
+
+static int make_header(struct synth *s)
+{
+	struct hr_gguf_writer *w = &s->writer;
+	hr_gguf_write_init(w, ALIGNMENT);
+	hr_gguf_write_string(w, "general.architecture", s->shape->hparams.family);
+	hr_gguf_write_string(w, "general.name", s->shape->name);
+	hr_gguf_write_u32(w, "general.file_type", file_type(s->type));
+	hr_gguf_write_u32(w, "general.quantization_version", 2);
+	write_hparams(s);
+	write_vocab(s);
+	each_tensor(s, describe_tensor);
+	int rc = hr_gguf_write_finish(w, s->err);
+	s->total_bytes = w->bytes + w->data_bytes;
+	return rc;
+}
+
+/* ---- The file ---------------------------------------------------------------- */
+
+static int fail_write(struct synth *s, const char *what, int errnum)
+{
+	struct statvfs fs;
+	uint64_t free_bytes = s->fd >= 0 && fstatvfs(s->fd, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
+	if (errnum == ENOSPC || errnum == EDQUOT)
+		return hr__fail(s->err, HR_EIO,
+		                "%s: there is no room for it: %" PRIu64 " bytes are needed, %" PRIu64
+		                " are free on its file system (%s).",
+		                s->path, s->total_bytes, free_bytes, strerror(errnum));
+	return hr__fail(s->err, HR_EIO, "%s: %s failed: %s.", s->path, what, strerror(errnum));
+}
+
+/* A new file beside the final one, of its full size where the file system can promise that. */
+static int create_temporary(struct synth *s)
+{
+	for (int i = 0; i < 1000 && s->fd < 0; i++) {
+		char *name;
+		if (asprintf(&name, "%s.part%d", s->path, i) < 0)
+			return hr__fail(s->err, HR_ENOMEM, "%s: there is no memory for its path.", s->path);
+		s->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		if (s->fd >= 0) {
+			s->temporary = name;
+			break;
+		}
+		int errnum = errno;
+		free(name);
+		if (errnum != EEXIST)
+			return fail_write(s, "creating the file", errnum);
+	}
+	if (s->fd < 0)
+		return hr__fail(s->err, HR_EIO,
+		                "%s: a thousand unfinished files of this name are in the way; remove them.", s->path);
+	if (fallocate(s->fd, 0, 0, (off_t)s->total_bytes) && errno != EOPNOTSUPP && errno != ENOSYS)
+		return fail_write(s, "reserving its bytes", errno);
+	return ftruncate(s->fd, (off_t)s->total_bytes) ? fail_write(s, "setting its size", errno) : 0;
+}
+
+static int write_at(struct synth *s, const void *data, size_t bytes, uint64_t offset)
+{
+	const uint8_t *at = data;
+	while (bytes) {
+		ssize_t n = pwrite(s->fd, at, bytes, (off_t)offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return fail_write(s, "writing", n < 0 ? errno : EIO);
+		at += n;
+		bytes -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return 0;
+}
+
+/* Tell how far we are; a callback that returns non-zero stops the work. */
+static int report(struct synth *s, uint64_t done)
+{
+	if (s->progress && s->progress(s->user, done, s->total_bytes))
+		return hr__fail(s->err, HR_ECANCELED, "%s: stopped after %" PRIu64 " of %" PRIu64 " bytes, as asked.",
+		                s->path, done, s->total_bytes);
+	return 0;
+}
+
+/* Rising from 1 to 8 over the slower half of the frequencies, as Llama 3.1's do. */
+static void fill_rope_factors(float *out, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		out[i] = i < n / 2 ? 1 : 1 + 7 * (float)(i - n / 2 + 1) / (float)(n - n / 2);
+}
+
+static void init_weights(const struct synth *s, struct hr_synth_weights *w, const struct hr_role *role,
+                         uint64_t index)
+{
+	const struct hr_hparams *h = &s->shape->hparams;
+	bool                     adds = role->rows == HR_DIM_EMBD; /* its output goes to the residual stream */
+	float                    mean = role->kind == HR_ROLE_NORM ? 1 : 0, sigma = 0.1f;
+	if (role->rows)
+		sigma = 1 / sqrtf((float)hr_dim_size(role->cols, h) * (adds ? 2 * (float)h->n_layers : 1));
+	hr__synth_weights_init(w, type_of(s, role), mean, sigma, hr__synth_mix(s->seed, index));
+}
+
+static int write_tensor(struct synth *s, const struct hr_role *role, const char *name, uint64_t index)
+{
+	struct hr_synth_weights    weights;
+	const struct hr_type_info *type = hr_type_info(type_of(s, role));
+	uint64_t                   n = elems_of(s, role), offset = s->writer.bytes + s->writer.data_bytes;
+	(void)name;
+	init_weights(s, &weights, role, index);
+	for (uint64_t first = 0; first < n; first += PIECE_ELEMS) {
+		uint64_t elems = n - first < PIECE_ELEMS ? n - first : PIECE_ELEMS;
+		size_t   bytes = hr_type_row_bytes(type, elems);
+		if (role->kind == HR_ROLE_ROPE_FACTORS)
+			fill_rope_factors(s->piece, elems);
+		else
+			hr__synth_weights_fill(&weights, s->piece, first, elems);
+		int rc = write_at(s, s->piece, bytes, offset);
+		if (!rc)
+			rc = report(s, offset + bytes);
+		if (rc)
+			return rc;
+		offset += bytes;
+	}
+	s->writer.data_bytes = hr__align_up(offset, ALIGNMENT) - s->writer.bytes;
+	return 0;
+}
+
+/* Make the name durable too; a file system that cannot is not our failure. */
+static void sync_directory(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char       *directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	int         fd = directory ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	free(directory);
+}
+
+/* From temporary to final. */
+static int publish(struct synth *s)
+{
+	if (fsync(s->fd))
+		return fail_write(s, "bringing it to the disk", errno);
+	int failed = close(s->fd);
+	s->fd = -1;
+	if (failed)
+		return fail_write(s, "closing it", errno);
+	if (rename(s->temporary, s->path))
+		return fail_write(s, "renaming it", errno);
+	free(s->temporary);
+	s->temporary = NULL;
+	sync_directory(s->path);
+	return 0;
+}
+
+static int write_file(struct synth *s)
+{
+	int rc = create_temporary(s);
+	if (!rc)
+		rc = write_at(s, s->writer.data, s->writer.bytes, 0);
+	s->writer.data_bytes = 0; /* counts up again, now as written */
+	if (!rc)
+		rc = each_tensor(s, write_tensor);
+	if (!rc)
+		rc = publish(s);
+	return rc;
+}
+
+int hr_synth(const char *path, const char *like, const char *type, uint64_t seed, hr_progress_fn progress,
+             void *user, struct hr_error *err)
+{
+	if (!path || !*path || !like || !type)
+		return hr__fail(err, HR_EINVAL, "A path, a shape and a type are needed; shapes are %s, types %s.",
+		                hr_synth_shapes(), hr__type_list());
+	struct synth s = {.path = path, .seed = seed, .progress = progress, .user = user, .err = err, .fd = -1};
+	int          type_id = hr_type_of_name(type);
+	if (type_id < 0)
+		return hr__fail(err, HR_EINVAL, "The weight type '%s' is unknown; known are %s.", type,
+		                hr__type_list());
+	s.type = type_id;
+	s.shape = hr__synth_find_shape(like);
+	if (!s.shape)
+		return hr__fail(err, HR_EINVAL, "The shape '%s' is unknown; known are %s.", like, hr_synth_shapes());
+	s.piece = malloc(PIECE_ELEMS * sizeof(float));
+	int rc =
+	    s.piece ? make_header(&s) : hr__fail(err, HR_ENOMEM, "There is no memory for a piece of a tensor.");
+	if (!rc)
+		rc = write_file(&s);
+	if (s.fd >= 0)
+		close(s.fd);
+	if (s.temporary)
+		unlink(s.temporary);
+	free(s.temporary);
+	free(s.piece);
+	hr_gguf_write_release(&s.writer);
+	return rc;
+}
