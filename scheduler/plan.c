@@ -295,28 +295,30 @@ static void fill_device_tiers(struct hr_placement *plan, const struct hr_plan_re
 	}
 }
 
-/* Staging buffers, smaller ones where the host budget asks for it. */
-static int fill_staging(struct hr_placement *plan, const struct hr_plan_request *r, struct hr_error *err)
+/* Staging buffers, fewer and smaller ones where the host budget asks for it;
+ * `mapped_bytes` of it belong to what a device map puts into the host tier. */
+static int fill_staging(struct hr_placement *plan, const struct hr_plan_request *r, uint64_t mapped_bytes,
+                        struct hr_error *err)
 {
-	uint64_t budget = r->host_budget_bytes;
 	int      wanted = r->read_depth + COPIES_AHEAD;
-	plan->chunk_bytes = r->chunk_bytes;
-	plan->read_depth = r->read_depth;
-	if (r->host_addressable)
-		return 0;
-	if (2 * plan->chunk_bytes > budget && plan->chunk_bytes > SMALLEST_CHUNK) {
-		uint64_t half = hr__align_down(budget / 2, HR_IO_ALIGN);
-		plan->chunk_bytes = half > SMALLEST_CHUNK ? half : SMALLEST_CHUNK;
-	}
-	if (2 * plan->chunk_bytes > budget)
-		return fail_budget(err, "host", "--host-memory", budget, 2 * plan->chunk_bytes);
-	plan->staging_buffers =
-	    budget / plan->chunk_bytes < (uint64_t)wanted ? (int)(budget / plan->chunk_bytes) : wanted;
+	uint64_t least = r->chunk_bytes < SMALLEST_CHUNK ? r->chunk_bytes : SMALLEST_CHUNK;
+	uint64_t smallest = mapped_bytes + 2 * least;
+	if (r->host_budget_bytes < smallest)
+		return fail_budget(err, "host", "--host-memory", r->host_budget_bytes, smallest);
+
+	uint64_t room = r->host_budget_bytes - mapped_bytes;
+	uint64_t half = hr__align_down(room / 2, HR_IO_ALIGN);
+	if (plan->chunk_bytes > half)
+		plan->chunk_bytes = (size_t)half;
+	uint64_t fit = room / plan->chunk_bytes;
+	plan->staging_buffers = fit < (uint64_t)wanted ? (int)fit : wanted;
 	plan->host_bytes = (uint64_t)plan->staging_buffers * plan->chunk_bytes;
 	if (plan->staging_buffers < wanted)
-		add_fallback(
-		    plan, "The host budget of %.1f MiB holds %d staging buffers of %zu KiB instead of %d of %zu KiB.",
-		    mib(budget), plan->staging_buffers, plan->chunk_bytes >> 10, wanted, r->chunk_bytes >> 10);
+		add_fallback(plan,
+		             "The host budget of %.1f MiB has room for %d staging buffers of %zu KiB instead of %d "
+		             "of %zu KiB.",
+		             mib(r->host_budget_bytes), plan->staging_buffers, plan->chunk_bytes >> 10, wanted,
+		             r->chunk_bytes >> 10);
 	return 0;
 }
 
@@ -355,21 +357,37 @@ static void fill_host_tier(struct hr_placement *plan, const struct hr_plan_reque
 	plan->host_bytes += host_share(plan, r, chosen, true);
 }
 
-static int fill_host_tier_from_map(struct hr_placement *plan, const struct hr_plan_request *r,
-                                   struct hr_error *err)
+/* What a device map puts into the host tier; returns its bytes. */
+static uint64_t fill_host_tier_from_map(struct hr_placement *plan, const struct hr_plan_request *r)
 {
+	uint64_t bytes = 0;
 	for (int i = 0; i < r->n_blocks; i++) {
 		if (r->map[i] == HR_TIER_HOST) {
 			plan->block_tier[i] = HR_TIER_HOST;
-			plan->host_bytes += r->blocks[i].memory_bytes;
+			bytes += r->blocks[i].memory_bytes;
 		}
 	}
 	if (plan->head_tier != HR_TIER_DEVICE && r->map[r->n_blocks + 1] == HR_TIER_HOST) {
 		plan->head_tier = HR_TIER_HOST;
-		plan->host_bytes += r->head_bytes;
+		bytes += r->head_bytes;
 	}
-	if (plan->host_bytes > r->host_budget_bytes)
-		return fail_budget(err, "host", "--host-memory", r->host_budget_bytes, plan->host_bytes);
+	return bytes;
+}
+
+/* What the plan takes on the host: nothing where the host can address the device. */
+static int fill_host(struct hr_placement *plan, const struct hr_plan_request *r, struct hr_error *err)
+{
+	plan->chunk_bytes = r->chunk_bytes;
+	plan->read_depth = r->read_depth;
+	if (r->host_addressable)
+		return 0;
+	uint64_t mapped_bytes = r->map ? fill_host_tier_from_map(plan, r) : 0;
+	int      rc = fill_staging(plan, r, mapped_bytes, err);
+	if (rc)
+		return rc;
+	plan->host_bytes += mapped_bytes;
+	if (!r->map)
+		fill_host_tier(plan, r);
 	return 0;
 }
 
@@ -424,13 +442,7 @@ int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request
 		goto done;
 	fill_device_tiers(&plan, &r, &best);
 	say_missed_residency(&plan, &r);
-	rc = fill_staging(&plan, &r, err);
-	if (rc == 0 && !r.host_addressable) {
-		if (r.map)
-			rc = fill_host_tier_from_map(&plan, &r, err);
-		else
-			fill_host_tier(&plan, &r);
-	}
+	rc = fill_host(&plan, &r, err);
 	if (rc)
 		goto done;
 	count_tiers(&plan, &r);

@@ -10,14 +10,14 @@
  * resident; row parts no larger than a block when streamed) and the embedding
  * (resident, or read by rows: a pass needs n_tokens rows of it, not the matrix).
  *
- * Order in which the budget is spent:
+ * Of all splits that fit, the one that streams the fewest bytes per pass is
+ * taken. It consists of
  *   1. globals (norms and other small tensors), fixed (KV cache, activations)
  *   2. two slots, if anything is to be streamed
- *   3. the head, which a tied embedding shares
- *   4. as many blocks as fit
- *   5. more slots, while blocks are so small that two slots keep too few bytes in flight
- *   6. an untied embedding
- * The host tier (pinned RAM) takes streamed blocks while host_bytes last; it
+ *   3. the head, which a tied embedding shares, and as many blocks as fit
+ *   4. more slots, while blocks are so small that two keep too few bytes in flight
+ *   5. an untied embedding
+ * The host tier (pinned RAM) takes streamed blocks while host_budget_bytes last; it
  * does not exist on a device that the host can address. */
 #ifndef HR_SCHEDULER_PLAN_H
 #define HR_SCHEDULER_PLAN_H

@@ -178,6 +178,18 @@ static void test_close_at_any_time(void **state)
 	}
 }
 
+/* Residents too are freed only after the kernels that read them. */
+static void test_close_waits_for_kernels(void **state)
+{
+	(void)state;
+	struct rig r = {
+	    .n_layers = 2, .chunk_bytes = 8192, .staging_buffers = 2, .layer_bytes = 9000, .kernel_us = 20000};
+	open_rig(&r);
+	assert_int_equal(hr_window_load(r.window, NULL, NULL, NULL), 0);
+	assert_int_equal(rig_pass(&r, NULL), 0);
+	rig_close(&r);
+}
+
 static void test_wrong_order_is_refused(void **state)
 {
 	(void)state;
@@ -222,10 +234,15 @@ static void test_no_memory_leaves_nothing_behind(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_read_fails_in_pass),     cmocka_unit_test(test_read_fails_in_load),
-	    cmocka_unit_test(test_device_fails),           cmocka_unit_test(test_load_is_stopped),
-	    cmocka_unit_test(test_load_tells_progress),    cmocka_unit_test(test_close_at_any_time),
-	    cmocka_unit_test(test_wrong_order_is_refused), cmocka_unit_test(test_no_memory_leaves_nothing_behind),
+	    cmocka_unit_test(test_read_fails_in_pass),
+	    cmocka_unit_test(test_read_fails_in_load),
+	    cmocka_unit_test(test_device_fails),
+	    cmocka_unit_test(test_load_is_stopped),
+	    cmocka_unit_test(test_load_tells_progress),
+	    cmocka_unit_test(test_close_at_any_time),
+	    cmocka_unit_test(test_close_waits_for_kernels),
+	    cmocka_unit_test(test_wrong_order_is_refused),
+	    cmocka_unit_test(test_no_memory_leaves_nothing_behind),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
