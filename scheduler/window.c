@@ -42,10 +42,6 @@
 
 #include <stdio.h>
 
-#define COMPUTE_RING 256 /* stretches of compute under way before acquire would wait */
-#define LINK_RING    64
-#define DIRECT_READS 32 /* at least; reads submitted ahead where there is no staging */
-
 /* ---- Failure --------------------------------------------------------------- */
 
 void hr__window_fail(struct hr_window *w, const struct hr_error *error)
@@ -131,141 +127,11 @@ static int check_options(const struct hr_window_options *o, struct hr_error *err
 	return 0;
 }
 
-static int out_of_memory(struct hr_error *err)
-{
-	return hr__fail(err, HR_ENOMEM, "There is no memory for the bookkeeping of the window.");
-}
-
-static int open_device_memory(struct hr_window *w, void **out, uint64_t bytes, struct hr_error *err)
-{
-	w->device_bytes += bytes;
-	return bytes ? w->o.device->ops->alloc(w->o.device, out, bytes, err) : 0;
-}
-
-static int open_host_memory(struct hr_window *w, struct hr_hostmem *mem, bool *pinned, uint64_t bytes,
-                            struct hr_error *err)
-{
-	int rc = bytes ? hr_hostmem_init(mem, bytes, w->o.device->numa_node, err) : 0;
-	if (rc || !bytes)
-		return rc;
-	w->host_bytes += bytes;
-	rc = w->o.device->ops->pin(w->o.device, mem->base, mem->bytes, err);
-	*pinned = rc == 0;
-	return rc;
-}
-
-/* Lay the layers of `tier` out one after the other; returns how far they reach. */
-static uint64_t lay_out_homes(struct hr_window *w, enum hr_tier tier, char *base)
-{
-	uint64_t at = 0;
-	for (int i = 0; i < w->o.n_layers; i++) {
-		if (w->o.tiers[i] != tier)
-			continue;
-		w->homes[i] = (struct hr__place){.memory = base ? base + at : NULL, .layer = i, .ready = w->loaded};
-		at += w->o.layers[i].memory_bytes;
-	}
-	return at;
-}
-
-/* Residents and the host tier. */
-static int open_homes(struct hr_window *w, struct hr_error *err)
-{
-	w->homes = hr__calloc((size_t)w->o.n_layers, sizeof *w->homes);
-	if (!w->homes)
-		return out_of_memory(err);
-	int rc = open_device_memory(w, &w->residents_memory, lay_out_homes(w, HR_TIER_DEVICE, NULL), err);
-	if (rc == 0)
-		rc = open_host_memory(w, &w->host_tier, &w->host_tier_pinned, lay_out_homes(w, HR_TIER_HOST, NULL),
-		                      err);
-	if (rc)
-		return rc;
-	lay_out_homes(w, HR_TIER_DEVICE, w->residents_memory);
-	lay_out_homes(w, HR_TIER_HOST, w->host_tier.base);
-	for (int i = 0; i < w->o.n_layers; i++) {
-		if (w->o.tiers[i] != HR_TIER_DISK) {
-			w->homes_left++;
-			w->load_bytes += w->o.layers[i].file_bytes;
-		}
-	}
-	return 0;
-}
-
-static int open_slots(struct hr_window *w, struct hr_error *err)
-{
-	struct hr_device *device = w->o.device;
-	uint64_t          slot_bytes = 0;
-	for (int i = 0; i < w->n_streamed; i++) {
-		uint64_t bytes = w->o.layers[w->streamed[i]].memory_bytes;
-		slot_bytes = slot_bytes < bytes ? bytes : slot_bytes;
-	}
-	if (!slot_bytes)
-		w->o.slots = 0;
-	w->slots = hr__calloc((size_t)w->o.slots, sizeof *w->slots);
-	if (!w->slots)
-		return out_of_memory(err);
-	int rc = open_device_memory(w, &w->slots_memory, slot_bytes * (uint64_t)w->o.slots, err);
-	for (int i = 0; i < w->o.slots && rc == 0; i++) {
-		struct hr__place *slot = &w->slots[i];
-		slot->is_slot = true;
-		slot->memory = (char *)w->slots_memory + slot_bytes * (uint64_t)i;
-		rc = device->ops->event_new(device, &slot->released, err);
-		if (rc == 0 && w->staged)
-			rc = device->ops->event_new(device, &slot->ready, err);
-	}
-	if (rc == 0 && !w->staged && slot_bytes && w->o.reader->ops->register_memory)
-		w->o.reader->ops->register_memory(w->o.reader, w->slots_memory, slot_bytes * (uint64_t)w->o.slots);
-	return rc;
-}
-
-static int open_buffers(struct hr_window *w, struct hr_error *err)
-{
-	struct hr_device *device = w->o.device;
-	int               rc = 0;
-	w->n_buffers = w->o.staging_buffers;
-	if (!w->staged)
-		w->n_buffers = 4 * w->o.reader->depth > DIRECT_READS ? 4 * w->o.reader->depth : DIRECT_READS;
-	w->buffers = hr__calloc((size_t)w->n_buffers, sizeof *w->buffers);
-	if (!w->buffers)
-		return out_of_memory(err);
-	if (w->staged)
-		rc = open_host_memory(w, &w->staging, &w->staging_pinned, (uint64_t)w->n_buffers * w->o.chunk_bytes,
-		                      err);
-	for (int i = 0; i < w->n_buffers && rc == 0; i++) {
-		struct hr__buffer *b = &w->buffers[i];
-		b->w = w;
-		if (w->staged) {
-			b->memory = (char *)w->staging.base + (size_t)i * w->o.chunk_bytes;
-			rc = device->ops->event_new(device, &b->copied, err);
-		}
-	}
-	if (rc == 0 && w->staged && w->o.reader->ops->register_memory)
-		w->o.reader->ops->register_memory(w->o.reader, w->staging.base,
-		                                  (size_t)w->n_buffers * w->o.chunk_bytes);
-	return rc;
-}
-
-static int open_streams(struct hr_window *w, struct hr_error *err)
-{
-	struct hr_device *device = w->o.device;
-	int               rc = device->ops->event_new(device, &w->fence, err);
-	if (rc == 0)
-		rc = hr__meter_init(&w->compute_meter, device, w->o.compute, w->o.trace, HR_LANE_COMPUTE,
-		                    COMPUTE_RING, err);
-	if (rc || !w->staged)
-		return rc;
-	rc = device->ops->stream_new(device, &w->copy, false, err);
-	if (rc == 0)
-		rc = device->ops->event_new(device, &w->loaded, err);
-	if (rc == 0)
-		rc = hr__meter_init(&w->link_meter, device, w->copy, w->o.trace, HR_LANE_LINK, LINK_RING, err);
-	return rc;
-}
-
 static int list_streamed(struct hr_window *w, struct hr_error *err)
 {
 	w->streamed = hr__calloc((size_t)w->o.n_layers, sizeof *w->streamed);
 	if (!w->streamed)
-		return out_of_memory(err);
+		return hr__window_out_of_memory(err);
 	for (int i = 0; i < w->o.n_layers; i++) {
 		if (w->o.tiers[i] != HR_TIER_DEVICE)
 			w->streamed[w->n_streamed++] = i;
@@ -280,20 +146,14 @@ int hr_window_open(struct hr_window **out, const struct hr_window_options *optio
 		return rc;
 	struct hr_window *w = hr__calloc(1, sizeof *w);
 	if (!w)
-		return out_of_memory(err);
+		return hr__window_out_of_memory(err);
 	w->o = *options;
 	w->staged = !options->device->host_addressable;
 	pthread_mutex_init(&w->mutex, NULL);
 	pthread_cond_init(&w->changed, NULL);
 	rc = list_streamed(w, err);
 	if (rc == 0)
-		rc = open_streams(w, err);
-	if (rc == 0)
-		rc = open_homes(w, err);
-	if (rc == 0)
-		rc = open_slots(w, err);
-	if (rc == 0)
-		rc = open_buffers(w, err);
+		rc = hr__window_open_memory(w, err);
 	if (rc)
 		hr_window_close(w);
 	else
@@ -501,41 +361,12 @@ static void drain(struct hr_window *w)
 		ops->stream_free(w->copy);
 }
 
-static void free_event(struct hr_window *w, struct hr_event *event)
-{
-	if (event)
-		w->o.device->ops->event_free(event);
-}
-
 void hr_window_close(struct hr_window *w)
 {
 	if (!w)
 		return;
-	struct hr_device *device = w->o.device;
 	drain(w);
-	hr__meter_release(&w->compute_meter);
-	hr__meter_release(&w->link_meter);
-	for (int i = 0; w->slots && i < w->o.slots; i++) {
-		free_event(w, w->slots[i].released);
-		free_event(w, w->slots[i].ready);
-	}
-	for (int i = 0; w->buffers && i < w->n_buffers; i++)
-		free_event(w, w->buffers[i].copied);
-	free_event(w, w->loaded);
-	free_event(w, w->fence);
-	if (w->residents_memory)
-		device->ops->free(device, w->residents_memory);
-	if (w->slots_memory)
-		device->ops->free(device, w->slots_memory);
-	if (w->staging_pinned)
-		device->ops->unpin(device, w->staging.base);
-	if (w->host_tier_pinned)
-		device->ops->unpin(device, w->host_tier.base);
-	hr_hostmem_release(&w->staging);
-	hr_hostmem_release(&w->host_tier);
-	free(w->slots);
-	free(w->homes);
-	free(w->buffers);
+	hr__window_release_memory(w);
 	free(w->streamed);
 	pthread_cond_destroy(&w->changed);
 	pthread_mutex_destroy(&w->mutex);

@@ -1,4 +1,4 @@
-/* What window.c and window_fill.c share. The states, the threads that move them
+/* What the files of the window share. The states, the threads that move them
  * and the guards are explained at the top of window.c. */
 #ifndef HR_SCHEDULER_WINDOW_INTERNAL_H
 #define HR_SCHEDULER_WINDOW_INTERNAL_H
@@ -86,6 +86,11 @@ void hr__window_place_ready_locked(struct hr_window *w, struct hr__place *place)
 /* Wait until the state of a place or buffer is one of two; false: the window stopped or failed. */
 bool hr__window_wait_state(struct hr_window *w, const enum hr__state *state, enum hr__state a,
                            enum hr__state b);
+
+/* What is missing after a failure is left out by release. Whatever uses the memory has ended before it. */
+int  hr__window_open_memory(struct hr_window *w, struct hr_error *err);
+void hr__window_release_memory(struct hr_window *w);
+int  hr__window_out_of_memory(struct hr_error *err);
 
 /* The threads. */
 void *hr__window_fetch(void *window);
