@@ -1,0 +1,96 @@
+/* What the tests of the CPU's matmul share: the operation under each instruction
+ * set this machine has, and random products. */
+#ifndef HR_TESTS_MATMUL_FIXTURE_H
+#define HR_TESTS_MATMUL_FIXTURE_H
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/matmul.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const isa_names[HR_CPU_ISA_COUNT] = {"portable", "avx2", "avx512"};
+
+static inline bool isa_is_here(int isa)
+{
+#ifdef HR_CPU_X86
+	if (isa == HR_CPU_AVX2)
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+	if (isa == HR_CPU_AVX512)
+		return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+		       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#endif
+	return isa == HR_CPU_PORTABLE;
+}
+
+/* Random numbers in -1..1, the same ones each time. */
+static inline float random_float(uint32_t *seed)
+{
+	*seed = *seed * 1664525 + 1013904223;
+	return (float)(int32_t)*seed * 0x1p-31f;
+}
+
+struct fixture {
+	struct hr_device  *device;
+	struct hr_stream  *stream;
+	struct hr_event   *event;
+	struct hr__cpu_ops ops;
+};
+
+static inline void fixture_open(struct fixture *f, int isa, int n_threads, int32_t max_tokens,
+                                int32_t max_cols)
+{
+	struct hr_device_host_options options = {.n_threads = n_threads};
+	*f = (struct fixture){.ops.isa = (enum hr__cpu_isa)isa};
+	assert_int_equal(hr_device_host_open(&f->device, &options, NULL), 0);
+	assert_int_equal(f->device->ops->stream_new(f->device, &f->stream, true, NULL), 0);
+	assert_int_equal(f->device->ops->event_new(f->device, &f->event, NULL), 0);
+	struct hr_ops *ops = &f->ops.base;
+	ops->device = f->device;
+	ops->workspace_bytes = hr__cpu_matmul_workspace_bytes(ops, max_tokens, max_cols);
+	ops->workspace = malloc(ops->workspace_bytes);
+	assert_non_null(ops->workspace);
+}
+
+static inline void fixture_close(struct fixture *f)
+{
+	f->device->ops->event_free(f->event);
+	f->device->ops->stream_free(f->stream);
+	f->device->ops->close(f->device);
+	free(f->ops.base.workspace);
+}
+
+static inline void fixture_multiply(struct fixture *f, const struct hr_matmul *products, int n_products,
+                                    const float *x, int32_t n_tokens)
+{
+	assert_int_equal(hr__cpu_matmul(&f->ops.base, f->stream, products, n_products, x, n_tokens), 0);
+	assert_int_equal(f->device->ops->event_record(f->event, f->stream), 0);
+	assert_int_equal(f->device->ops->event_wait(f->event), 0);
+}
+
+/* Random weights of a type, `shift` bytes off alignment, with nothing readable behind
+ * them but what malloc adds; free(*memory). */
+static inline struct hr_weight random_weight(enum hr_type type, int32_t rows, int32_t cols, size_t shift,
+                                             uint32_t *seed, void **memory)
+{
+	const struct hr_type_info *info = hr_type_info(type);
+	size_t                     n = (size_t)rows * (size_t)cols;
+	size_t                     bytes = (size_t)rows * hr_type_row_bytes(info, (uint64_t)cols);
+	float                     *values = malloc(n * sizeof *values);
+	uint8_t                   *data = malloc(bytes + shift);
+	assert_non_null(values);
+	assert_non_null(data);
+	for (size_t i = 0; i < n; i++)
+		values[i] = random_float(seed);
+	info->from_f32(values, data + shift, n);
+	free(values);
+	*memory = data;
+	return (struct hr_weight){.data = data + shift, .type = type, .rows = rows, .cols = cols};
+}
+
+#endif

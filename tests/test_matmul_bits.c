@@ -1,0 +1,105 @@
+/* What the CPU's matmul promises about bits: an element of y is the same whatever
+ * the number of threads, the other tokens of the pass, the other products of the
+ * call, and the address of the weights. */
+#include "matmul_fixture.h"
+
+#include <stdio.h>
+
+enum { ROWS = 90, COLS = 608, TOKENS = 133 };
+
+struct call {
+	int          n_threads;
+	int          token, n_tokens; /* which of the tokens */
+	int          split;           /* rows of the first of two products; 0: one product */
+	enum hr_type neighbour;       /* type of a third product, when split */
+	size_t       shift;           /* of the weights' address */
+	int          cols;
+	enum hr_type type;
+	int          isa;
+	const float *x;
+};
+
+/* y[TOKENS][ROWS] of the call's tokens; the rest is left alone. */
+static void run(const struct call *c, float *y)
+{
+	struct fixture   f;
+	struct hr_matmul m[3] = {0};
+	void            *memory[2];
+	uint32_t         seed = 5;
+	float           *other = malloc(TOKENS * ROWS * sizeof *other);
+	fixture_open(&f, c->isa, c->n_threads, TOKENS, COLS);
+	m[0].w = random_weight(c->type, ROWS, c->cols, c->shift, &seed, &memory[0]);
+	m[0].y = y + c->token * ROWS;
+	m[0].y_stride = ROWS;
+	m[1] = m[0];
+	if (c->split) {
+		m[0].w.rows = c->split;
+		m[1].w.rows -= c->split;
+		m[1].w.data = (const char *)m[0].w.data +
+		              (size_t)c->split * hr_type_row_bytes(hr_type_info(c->type), (uint64_t)c->cols);
+		m[1].y += c->split;
+	}
+	m[2].w = random_weight(c->neighbour, ROWS, c->cols, 0, &seed, &memory[1]);
+	m[2].y = other;
+	m[2].y_stride = ROWS;
+	fixture_multiply(&f, m, c->split ? 3 : 1, c->x + c->token * c->cols, c->n_tokens);
+	free(other);
+	free(memory[0]);
+	free(memory[1]);
+	fixture_close(&f);
+}
+
+static void check_same(const struct call *c, const float *want, const char *what)
+{
+	float *y = calloc(TOKENS * ROWS, sizeof *y);
+	run(c, y);
+	if (memcmp(y + c->token * ROWS, want + c->token * ROWS, (size_t)c->n_tokens * ROWS * sizeof *y))
+		fail_msg("%s, %s: other bits for tokens %d + %d with %s", isa_names[c->isa],
+		         hr_type_info(c->type)->name, c->token, c->n_tokens, what);
+	free(y);
+}
+
+static void check_type(int isa, enum hr_type type, const float *x)
+{
+	bool        blocks = hr_type_info(type)->block_elems > 1;
+	struct call all = {.n_threads = 2,
+	                   .n_tokens = TOKENS,
+	                   .cols = blocks ? COLS : COLS - 5,
+	                   .type = type,
+	                   .isa = isa,
+	                   .x = x};
+	float      *want = malloc(TOKENS * ROWS * sizeof *want);
+	run(&all, want);
+	for (int n = 1, token = 0; n < 40; n += n < 14 ? 1 : 5, token = (token + 17) % (TOKENS - 40)) {
+		struct call c = all;
+		c.token = token;
+		c.n_tokens = n;
+		check_same(&c, want, "fewer tokens");
+		c.shift = (size_t)(1 + n % 3);
+		c.n_threads = 1 + n % 3;
+		check_same(&c, want, "other threads and address");
+		c.split = 1 + n * 2;
+		c.neighbour = (enum hr_type)(blocks ? n % HR_TYPE_COUNT : n % 3);
+		check_same(&c, want, "other products in the call");
+	}
+	free(want);
+}
+
+static void test_bits(void **state)
+{
+	(void)state;
+	uint32_t seed = 11;
+	float   *x = malloc(TOKENS * COLS * sizeof *x);
+	for (int i = 0; i < TOKENS * COLS; i++)
+		x[i] = random_float(&seed);
+	for (int isa = 0; isa < HR_CPU_ISA_COUNT; isa++)
+		for (int type = 0; isa_is_here(isa) && type < HR_TYPE_COUNT; type++)
+			check_type(isa, (enum hr_type)type, x);
+	free(x);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
