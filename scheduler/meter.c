@@ -7,8 +7,8 @@
  * alone, so one that is never ended is simply filled anew.
  *
  * Stall. A stretch begins when its stream reaches the begin event. If the
- * stream was idle before that, the idle time was spent waiting for the weights only as
- * far as the host had already asked for them:
+ * stream was idle before that, the idle time was spent waiting for weights only
+ * as far as the host had already asked for them:
  *
  *     stall = begin - max(end of the stretch before, asked)        when positive
  *

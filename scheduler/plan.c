@@ -8,10 +8,10 @@
  * candidates and their order do not depend on the budget, which only says how
  * many of them are allowed, a larger budget can never stream more.
  *
- * Slots beyond two buy depth with bytes that could have held residents. They are worth it
- * only where layers are small, so the ring grows by one slot for every third
- * resident until it holds 32 MiB or has 8 slots; what is left over at the end
- * may fill it up as well.
+ * Slots beyond two buy depth with bytes that could have held residents. They
+ * are worth it only where layers are small, so the ring grows by one slot for
+ * every third resident until it holds 32 MiB or has 8 slots; what is left over
+ * at the end may fill it up as well.
  *
  * A wish (window, residents, slots) is an upper bound: what cannot be had is
  * left out and said in a fallback sentence. A device map is taken as it is. */

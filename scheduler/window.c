@@ -2,39 +2,42 @@
  *
  *     EMPTY -> READING -> STAGED -> COPYING -> READY -> IN_USE -> EMPTY      (and FAILED)
  *
- * That is the road of a layer's weights. EMPTY, READING, READY and IN_USE are states of a slot.
- * While the slot is READING its chunks travel, each on its own: a staging buffer is
- * EMPTY, READING, STAGED, COPYING and free again. Where the host can address
- * the device there is no staging: a chunk lands in the slot, and the slot is READY with the
- * last one. The host tier needs no reading: its chunks are copied from where they are.
+ * That is the road of a layer's weights. EMPTY, READING, READY and IN_USE are
+ * states of a slot. While the slot is READING its chunks travel, each on its
+ * own: a staging buffer is EMPTY, READING, STAGED, COPYING, and then free again.
+ * Where the host can address the device there is no staging: chunks land in the
+ * slot, which is READY with the last one. Layers of the host tier need no
+ * reading: their chunks are copied from where they are.
  *
- *     slot    EMPTY   -> READING  fetcher, when it comes to the layer           (guard 2, direct)
- *     buffer  EMPTY   -> READING  fetcher, when it comes to the chunk           (guard 1)
+ *     slot    EMPTY   -> READING  fetcher, when it comes to the layer       (guard 2, direct)
+ *     buffer  EMPTY   -> READING  fetcher, when it comes to the chunk       (guard 1)
  *     buffer  READING -> STAGED   a thread of the reader: the read is over
- *     buffer  STAGED  -> COPYING  copier: the copy is on the copy stream        (guard 2, staged)
- *     slot    READING -> READY    direct: a thread of the reader, last read over;
- *                                 staged: copier, last copy is on the copy stream
+ *     buffer  STAGED  -> COPYING  copier: the copy is on the copy stream    (guard 2, staged)
+ *     slot    READING -> READY    direct: a thread of the reader, the last read is over;
+ *                                 staged: copier, the last copy is on the copy stream
  *     slot    READY   -> IN_USE   caller, in acquire
  *     slot    IN_USE  -> EMPTY    caller, in release
  *     FAILED  the whole window, by whoever sees the first failure; for good
  *
- * The k-th use of a streamed layer, counted over all passes, takes slot k % slots.
- * The fetcher goes through the uses for ever, so the end of a pass is nothing special.
+ * The k-th use of a streamed layer, counted over all passes, takes slot
+ * k % slots. The fetcher goes through the uses for ever, so the end of a pass
+ * is nothing special to it.
  *
- * Two resources, two guards. The caller runs ahead of the device: a slot is EMPTY when its last kernel
- * has been put on the compute stream, and a buffer is COPYING when its copy has been put on
- * the copy stream. Neither has happened yet.
- *   1. A staging buffer is read into only after its `copied` event is complete as
- *      seen by the host.
- *   2. A slot is overwritten only after its `released` event: the fetcher waits for it on the host
- *      before it reads into the slot; the copier makes the copy stream wait for
- *      it before it copies into the slot.
+ * Two resources, two guards. Host and device run apart: a slot is EMPTY as soon
+ * as its last kernel has been put on the compute stream, and a buffer COPYING
+ * as soon as its copy has been put on the copy stream. Neither need have run.
+ *   1. A staging buffer is read into only after its `copied` event is complete
+ *      as seen by the host.
+ *   2. A slot is overwritten only after its `released` event. Direct: the
+ *      fetcher waits for it on the host before it reads into the slot. Staged:
+ *      the copier makes the copy stream wait for it before it copies there.
  * And one the other way round: the compute stream waits for the slot's `ready`
  * event before the kernels of the caller.
  *
- * Locks. One mutex guards all states (what exactly: window_internal.h), one condition variable tells of
- * every change. It is never held during a device call, a submit or a
- * callback. Each meter has a mutex of its own, a leaf; the two kinds never nest. */
+ * Locks. One mutex guards all states (window_internal.h lists them), one
+ * condition variable tells of every change. The mutex is never held during a
+ * device call, a submit or a callback. Each meter has a mutex of its own, a
+ * leaf; the two kinds never nest. */
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"

@@ -87,7 +87,8 @@ void hr__window_place_ready_locked(struct hr_window *w, struct hr__place *place)
 bool hr__window_wait_state(struct hr_window *w, const enum hr__state *state, enum hr__state a,
                            enum hr__state b);
 
-/* What is missing after a failure is left out by release. Whatever uses the memory has ended before it. */
+/* Everything that is allocated. Release takes what a failed open left, and
+ * whatever used the memory has ended before it. */
 int  hr__window_open_memory(struct hr_window *w, struct hr_error *err);
 void hr__window_release_memory(struct hr_window *w);
 int  hr__window_out_of_memory(struct hr_error *err);

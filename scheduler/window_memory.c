@@ -1,10 +1,11 @@
-/* The memory of a window: all of it, device and host, and the events and
- * streams that go with it, is had when the window is opened and kept until it is closed.
+/* The memory of a window: all of it, device and host, with the events and
+ * streams that go with it, is had when the window is opened and kept until it
+ * is closed; a pass allocates nothing.
  *
  * Residents lie in one piece of device memory, slots in another; the host tier
- * and the staging buffers in pinned host memory, next to the device. Where the host can
- * address the device there is neither, and buffers are only a place for the
- * reader's bookkeeping. */
+ * and the staging buffers in pinned host memory on the device's NUMA node. Where
+ * the host can address the device there is neither, and the buffers are only
+ * the bookkeeping of reads. */
 #include "base/error.h"
 #include "base/mem.h"
 #include "scheduler/window_internal.h"
