@@ -1,2 +1,237 @@
-/* To be built. */
+/* The table of CPU operations: what this machine can do is asked once, at open,
+ * and every operation here checks its shapes, fills in the arguments of a kernel
+ * and puts it on the stream, divided into pieces of some ten thousand elements:
+ * a few microseconds, worth waking a thread for. Attention and matmul, which
+ * have more to decide, are next door. */
 #include "kernels/cpu/cpu.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/matmul.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef HR_CPU_X86
+#include <cpuid.h>
+#endif
+
+#define PIECE_ELEMENTS 8192
+
+/* Rows per piece. */
+static int64_t grain_of(int64_t cols) { return cols >= PIECE_ELEMENTS ? 1 : PIECE_ELEMENTS / cols; }
+
+/* ---- what the machine has ---- */
+
+static enum hr__cpu_isa best_isa(void)
+{
+#ifdef HR_CPU_X86
+	unsigned a, b, c, d;
+	bool     f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+	if (!f16c || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+		return HR_CPU_PORTABLE;
+	if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+	    __builtin_cpu_supports("avx512vnni"))
+		return HR_CPU_AVX512;
+	return HR_CPU_AVX2;
+#else
+	return HR_CPU_PORTABLE;
+#endif
+}
+
+static bool has_avx512_bf16(void)
+{
+#ifdef HR_CPU_X86
+	unsigned a, b, c, d;
+	return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+#else
+	return false;
+#endif
+}
+
+static const char *const isa_names[HR_CPU_ISA_COUNT] = {"portable", "avx2", "avx512"};
+static const char *const table_names[HR_CPU_ISA_COUNT] = {"cpu: portable", "cpu: avx2", "cpu: avx512-vnni"};
+
+static int choose_isa(const char *name, enum hr__cpu_isa *out, struct hr_error *err)
+{
+	enum hr__cpu_isa best = best_isa();
+	if (!name || !strcmp(name, "auto")) {
+		*out = best;
+		return 0;
+	}
+	for (int i = 0; i < HR_CPU_ISA_COUNT; i++) {
+		if (strcmp(name, isa_names[i]))
+			continue;
+		if (i > (int)best)
+			return hr__fail(err, HR_EUNSUPPORTED, "This machine has no %s; the best it has is %s.", name,
+			                isa_names[best]);
+		*out = (enum hr__cpu_isa)i;
+		return 0;
+	}
+	return hr__fail(err, HR_EINVAL,
+	                "There is no CPU instruction set \"%s\"; use auto, portable, avx2 or avx512.", name);
+}
+
+const struct hr__cpu_kernels *hr__cpu_kernels(const struct hr__cpu_ops *ops)
+{
+	switch (ops->isa) {
+#ifdef HR_CPU_X86
+	case HR_CPU_AVX512:
+		return &hr__cpu_kernels_avx512;
+	case HR_CPU_AVX2:
+		return &hr__cpu_kernels_avx2;
+#endif
+	default:
+		return &hr__cpu_kernels_portable;
+	}
+}
+
+static const struct hr__cpu_kernels *kernels(struct hr_ops *ops) { return hr__cpu_kernels(hr__cpu(ops)); }
+
+/* ---- operations without variants ---- */
+
+struct embed_args { /* item: row of y */
+	float           *y;
+	struct hr_weight table;
+	const int32_t   *ids;
+};
+
+static void embed_kernel(const void *args, int64_t begin, int64_t end)
+{
+	const struct embed_args   *a = args;
+	const struct hr_type_info *type = hr_type_info(a->table.type);
+	size_t                     cols = (size_t)a->table.cols, row_bytes = hr_type_row_bytes(type, cols);
+	for (int64_t i = begin; i < end; i++)
+		type->to_f32((const char *)a->table.data + (size_t)a->ids[i] * row_bytes, a->y + (size_t)i * cols,
+		             cols);
+}
+
+static int embed(struct hr_ops *ops, struct hr_stream *stream, float *y, const struct hr_weight *table,
+                 const int32_t *ids, int32_t n)
+{
+	(void)ops;
+	if (n < 0 || table->cols < 1 || !hr_type_row_bytes(hr_type_info(table->type), (uint64_t)table->cols))
+		return HR_EINVAL;
+	struct embed_args a = {y, *table, ids};
+	return hr_host_launch(stream, embed_kernel, &a, sizeof(a), n, grain_of(table->cols));
+}
+
+struct gather_args { /* item: row of y */
+	float         *y;
+	const float   *x;
+	const int32_t *rows;
+	size_t         cols;
+};
+
+static void gather_kernel(const void *args, int64_t begin, int64_t end)
+{
+	const struct gather_args *a = args;
+	for (int64_t i = begin; i < end; i++)
+		memcpy(a->y + (size_t)i * a->cols, a->x + (size_t)a->rows[i] * a->cols, a->cols * sizeof(float));
+}
+
+static int gather_rows(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
+                       const int32_t *rows, int32_t n, int32_t cols)
+{
+	(void)ops;
+	if (n < 0 || cols < 1)
+		return HR_EINVAL;
+	struct gather_args a = {y, x, rows, (size_t)cols};
+	return hr_host_launch(stream, gather_kernel, &a, sizeof(a), n, grain_of(cols));
+}
+
+/* ---- operations with variants ---- */
+
+static int rms_norm(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
+                    const struct hr_weight *w, float eps, int32_t n)
+{
+	if (n < 0 || w->cols < 1)
+		return HR_EINVAL;
+	if (hr_type_info(w->type)->block_elems != 1)
+		return HR_EUNSUPPORTED;
+	struct hr__rms_norm_args a = {y, x, *w, eps};
+	return hr_host_launch(stream, kernels(ops)->rms_norm, &a, sizeof(a), n, grain_of(w->cols));
+}
+
+static int rope(struct hr_ops *ops, struct hr_stream *stream, float *x, int64_t x_stride, int32_t n_heads,
+                int32_t head_dim, enum hr_rope_style style, const float *inv_freq, int32_t n_freqs,
+                const struct hr_batch *batch)
+{
+	int64_t cols = (int64_t)n_heads * head_dim;
+	if (batch->n_tokens < 0 || n_heads < 1 || n_freqs < 0 || head_dim < 1 || n_freqs > head_dim / 2 ||
+	    x_stride < cols || head_dim > 1 << 16)
+		return HR_EINVAL;
+	struct hr__rope_args a = {x, x_stride, n_heads, head_dim, style, inv_freq, n_freqs, batch->pos};
+	return hr_host_launch(stream, kernels(ops)->rope, &a, sizeof(a), batch->n_tokens, grain_of(cols));
+}
+
+static int kv_store(struct hr_ops *ops, struct hr_stream *stream, const struct hr_kv_layer *kv,
+                    const float *k, int64_t k_stride, const float *v, int64_t v_stride,
+                    const struct hr_batch *batch)
+{
+	int64_t cols = (int64_t)kv->n_kv_heads * kv->head_dim;
+	if (batch->n_tokens < 0 || kv->n_kv_heads < 1 || kv->head_dim < 1 || kv->page_tokens < 1 ||
+	    k_stride < cols || v_stride < cols)
+		return HR_EINVAL;
+	struct hr__kv_store_args a = {*kv, k, v, k_stride, v_stride, *batch};
+	return hr_host_launch(stream, kernels(ops)->kv_store, &a, sizeof(a), batch->n_tokens, grain_of(cols));
+}
+
+static int silu_mul(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *gate,
+                    const float *up, int64_t n)
+{
+	struct hr__silu_mul_args a = {y, gate, up};
+	return hr_host_launch(stream, kernels(ops)->silu_mul, &a, sizeof(a), n, PIECE_ELEMENTS);
+}
+
+static int add(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x, int64_t n)
+{
+	struct hr__add_args a = {y, x};
+	return hr_host_launch(stream, kernels(ops)->add, &a, sizeof(a), n, PIECE_ELEMENTS);
+}
+
+/* ---- the table ---- */
+
+/* Operations use it one after the other, so the largest counts. */
+static size_t workspace_bytes(const struct hr_ops *ops, int32_t max_tokens, int32_t max_cols)
+{
+	size_t matmul = hr__cpu_matmul_workspace_bytes(ops, max_tokens, max_cols);
+	return matmul > HR__ATTN_WORKSPACE_BYTES ? matmul : HR__ATTN_WORKSPACE_BYTES;
+}
+
+static void close_ops(struct hr_ops *ops) { free(hr__cpu(ops)); }
+
+static const struct hr_ops_table cpu_table = {
+    .workspace_bytes = workspace_bytes,
+    .embed = embed,
+    .gather_rows = gather_rows,
+    .rms_norm = rms_norm,
+    .matmul = hr__cpu_matmul,
+    .rope = rope,
+    .kv_store = kv_store,
+    .attention = hr__cpu_attention,
+    .silu_mul = silu_mul,
+    .add = add,
+    .close = close_ops,
+};
+
+int hr_ops_cpu_open(struct hr_ops **out, struct hr_device *device, const char *isa, struct hr_error *err)
+{
+	enum hr__cpu_isa chosen = HR_CPU_PORTABLE;
+	int              rc = choose_isa(isa, &chosen, err);
+	if (rc)
+		return rc;
+	struct hr__cpu_ops *ops = calloc(1, sizeof(*ops));
+	if (!ops)
+		return hr__fail(err, HR_ENOMEM, "No memory for the CPU operations.");
+	ops->isa = chosen;
+	ops->has_avx512_bf16 = chosen == HR_CPU_AVX512 && has_avx512_bf16();
+	ops->table = cpu_table;
+	ops->table.name = table_names[chosen];
+	ops->base.table = &ops->table;
+	ops->base.device = device;
+	*out = &ops->base;
+	return 0;
+}
