@@ -90,8 +90,7 @@ int hr_hostmem_init(struct hr_hostmem *mem, size_t bytes, int node, struct hr_er
 	size_t mapped = hr__align_up(bytes ? bytes : 1, bytes >= HUGE_BYTES ? HUGE_BYTES : HR_IO_ALIGN);
 	void  *base = MAP_FAILED;
 	bool   huge = false;
-	if (mapped < bytes || mapped > SIZE_MAX - HUGE_BYTES)
-		return hr__fail(err, HR_ENOMEM, "%zu bytes are more than there is address space for.", bytes);
+	/* A size that wraps around has become 0, which mmap refuses. */
 	if (mapped >= HUGE_BYTES) {
 		base = map_explicit(mapped);
 		huge = base != MAP_FAILED;

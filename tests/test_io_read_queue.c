@@ -229,6 +229,24 @@ static void only_sleepers_are_woken(void **state)
 	assert_int_equal(n_done, 3);
 }
 
+static void pieces_of_one_read_wake_many(void **state)
+{
+	(void)state;
+	struct hr_read   read = make_read(0, 3 * CHUNK);
+	struct hr__piece p[3];
+	queue.sleepers = 2; /* as if two threads waited */
+	hr__read_queue_submit(&queue.reader, &read);
+	assert_int_equal(n_wakes, 1);
+	p[0] = take_piece();
+	assert_int_equal(n_wakes, 2);
+	p[1] = take_piece();
+	p[2] = take_piece();
+	assert_int_equal(n_wakes, 2);
+	for (int i = 0; i < 3; i++)
+		hr__read_queue_complete(&queue, &p[i], CHUNK);
+	assert_int_equal(n_done, 1);
+}
+
 static void a_changed_file_is_told(void **state)
 {
 	(void)state;
@@ -255,6 +273,7 @@ int main(void)
 	    TEST(endless_interruption_is_a_failure),
 	    TEST(what_breaks_the_rules_is_refused),
 	    TEST(only_sleepers_are_woken),
+	    TEST(pieces_of_one_read_wake_many),
 	    TEST(a_changed_file_is_told),
 	};
 	return cmocka_run_group_tests(tests, open_shared_file, close_shared_file);

@@ -17,7 +17,7 @@ struct puppet {
 	struct hr_reader reader;
 	pthread_mutex_t  lock;
 	struct hr_read  *held[64];
-	int              n_held;
+	int              n_held, n_submitted;
 	bool             draining, closed;
 };
 
@@ -27,6 +27,7 @@ static void puppet_submit(struct hr_reader *reader, struct hr_read *read)
 	pthread_mutex_lock(&p->lock);
 	read->status = 0;
 	p->held[p->n_held++] = read;
+	p->n_submitted++;
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -223,6 +224,23 @@ static void submit_again(struct hr_read *read)
 		chain->reader->ops->submit(chain->reader, read);
 }
 
+static void what_is_submitted_during_a_drain_goes_nowhere(void **state)
+{
+	(void)state;
+	struct puppet     puppet = PUPPET_INIT;
+	struct hr_reader *reader = throttle(&puppet, 1000);
+	struct chain      chain = {.reader = reader};
+	struct hr_read    read = {.length = 100000, .done = submit_again, .user = &chain};
+	reader->ops->submit(reader, &read);
+	puppet_finish(&puppet, 0, 0); /* held back for 100 s, until the drain; then it submits again */
+	puppet.n_held = 0;
+	reader->ops->drain(reader);
+	assert_int_equal(puppet.n_submitted, 1);
+	assert_int_equal(chain.n, 2);
+	assert_int_equal(read.status, HR_ECANCELED);
+	reader->ops->close(reader);
+}
+
 static void a_drain_ends_what_submits_itself_again(void **state)
 {
 	(void)state;
@@ -269,6 +287,7 @@ int main(void)
 	    cmocka_unit_test(a_read_is_held_back_until_due_in_order),
 	    cmocka_unit_test(what_comes_late_is_delivered_at_once),
 	    cmocka_unit_test(failures_are_not_held_back),
+	    cmocka_unit_test(what_is_submitted_during_a_drain_goes_nowhere),
 	    cmocka_unit_test(a_drain_ends_what_submits_itself_again),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
