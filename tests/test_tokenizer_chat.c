@@ -40,7 +40,8 @@ static void test_golden(void **state)
 	size_t       i;
 	int          bad = 0, n = 0;
 	assert_non_null(root);
-	json_array_foreach(json_object_get(root, "cases"), i, one) {
+	json_array_foreach(json_object_get(root, "cases"), i, one)
+	{
 		struct hr_error err = {0};
 		char           *got = NULL;
 		int             rc = format_case(&got, root, one, &err);

@@ -141,10 +141,8 @@ bool hr__added_next(struct hr__added_iter *it, struct hr__span *span)
 		if (is_refused(it, id, start, end))
 			continue;
 		unsigned flags = it->t->vocab.added ? it->t->vocab.added[id] : 0;
-		if (flags & HR_ADDED_LSTRIP) {
-			start = skip_space_back(it->text, start);
-			start = start < it->plain ? it->plain : start;
-		}
+		if (flags & HR_ADDED_LSTRIP)
+			start = skip_space_back(it->text, start); /* perhaps into what is handed out already */
 		if (flags & HR_ADDED_RSTRIP)
 			end = skip_space(it->text, end, it->length);
 		struct hr__span token = {.start = start, .end = end, .id = id};

@@ -338,7 +338,7 @@ int hr__pretokenizer_split(const struct hr__pretokenizer *pre, const struct hr_t
 	if (!w->match || !c.context)
 		goto done;
 	/* Honest patterns walk over a run of spaces a few times; these limits are for the others. */
-	size_t steps = 100000 + 16 * length;
+	size_t steps = 10000000 + 16 * length;
 	pcre2_set_match_limit(c.context, steps > UINT32_MAX ? UINT32_MAX : (uint32_t)steps);
 	pcre2_set_heap_limit(c.context, 256 * 1024); /* KiB */
 	rc = cut(&c, 0, text, length);

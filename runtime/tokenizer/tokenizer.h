@@ -18,12 +18,12 @@ enum hr_tokenizer_kind {
 };
 
 enum hr_token_type { /* GGUF's tokenizer.ggml.token_type */
-	HR_TOKEN_NORMAL = 1,
-	HR_TOKEN_UNKNOWN = 2,
-	HR_TOKEN_CONTROL = 3,
-	HR_TOKEN_USER_DEFINED = 4,
-	HR_TOKEN_UNUSED = 5,
-	HR_TOKEN_BYTE = 6,
+	                 HR_TOKEN_NORMAL = 1,
+	                 HR_TOKEN_UNKNOWN = 2,
+	                 HR_TOKEN_CONTROL = 3,
+	                 HR_TOKEN_USER_DEFINED = 4,
+	                 HR_TOKEN_UNUSED = 5,
+	                 HR_TOKEN_BYTE = 6,
 };
 
 struct hr_string {
@@ -44,30 +44,31 @@ enum hr_added_flag {
 struct hr_vocab {
 	enum hr_tokenizer_kind kind;
 	int32_t                n_tokens;
-	struct hr_string      *tokens;   /* [n_tokens] as the file spells them: byte-level BPE in GPT-2's byte alphabet */
-	float                 *scores;   /* [n_tokens] or NULL */
-	uint8_t               *types;    /* [n_tokens] enum hr_token_type, or NULL (all NORMAL) */
-	int32_t                n_merges;
-	struct hr_string      *merges;   /* [n_merges] "left right", best first; or NULL */
-	char                  *pre;      /* GGUF name of the pre-tokenizer ("llama-bpe", "qwen2", "smollm", "default", ...) or NULL */
-	struct hr_string      *patterns; /* [n_patterns] regular expressions in order instead of `pre`, or NULL */
-	int32_t                n_patterns;
-	int32_t                bos, eos, unk, pad; /* -1: none */
-	int32_t                eog[16];            /* further tokens that end a generation */
-	int32_t                n_eog;
-	bool                   add_bos, add_eos;
-	bool                   add_space_prefix; /* SPM: a space before each stretch of text between control tokens */
-	bool                   ignore_merges;    /* a whole pre-token that is in the vocabulary is taken at once */
+	struct hr_string
+	        *tokens; /* [n_tokens] as the file spells them: byte-level BPE in GPT-2's byte alphabet */
+	float   *scores; /* [n_tokens] or NULL */
+	uint8_t *types;  /* [n_tokens] enum hr_token_type, or NULL (all NORMAL) */
+	int32_t  n_merges;
+	struct hr_string *merges; /* [n_merges] "left right", best first; or NULL */
+	char *pre; /* GGUF name of the pre-tokenizer ("llama-bpe", "qwen2", "smollm", "default", ...) or NULL */
+	struct hr_string *patterns; /* [n_patterns] regular expressions in order instead of `pre`, or NULL */
+	int32_t           n_patterns;
+	int32_t           bos, eos, unk, pad; /* -1: none */
+	int32_t           eog[16];            /* further tokens that end a generation */
+	int32_t           n_eog;
+	bool              add_bos, add_eos;
+	bool              add_space_prefix; /* SPM: a space before each stretch of text between control tokens */
+	bool              ignore_merges;    /* a whole pre-token that is in the vocabulary is taken at once */
 
 	/* What only a tokenizer.json says; all zero is right for GGUF. */
-	uint8_t *added;                /* [n_tokens] enum hr_added_flag of tokens that are split off first, or NULL */
-	bool     nfc;                  /* BPE: normalise to NFC first */
-	bool     use_unk, fuse_unk;    /* text without a piece becomes unk (a run of it one unk); else left out */
-	bool     byte_fallback;        /* SPM by merges: text without a piece becomes bytes; by scores always so */
-	bool     metaspace;            /* SPM: the space prefix is left out where the text begins with a space ... */
-	bool     prefix_first_only;    /* ... and stands only where the whole text begins */
-	bool     split_at_spaces;      /* SPM: no piece has a space behind its first character */
-	char                  *chat_template;      /* Jinja text, or NULL */
+	uint8_t *added; /* [n_tokens] enum hr_added_flag of tokens that are split off first, or NULL */
+	bool     nfc;   /* BPE: normalise to NFC first */
+	bool     use_unk, fuse_unk; /* text without a piece becomes unk (a run of it one unk); else left out */
+	bool     byte_fallback;     /* SPM by merges: text without a piece becomes bytes; by scores always so */
+	bool     metaspace;         /* SPM: the space prefix is left out where the text begins with a space ... */
+	bool     prefix_first_only; /* ... and stands only where the whole text begins */
+	bool     split_at_spaces;   /* SPM: no piece has a space behind its first character */
+	char    *chat_template;     /* Jinja text, or NULL */
 };
 
 void hr_vocab_release(struct hr_vocab *vocab);
@@ -86,17 +87,18 @@ void hr_tokenizer_free(struct hr_tokenizer *t);
 
 const struct hr_vocab *hr_tokenizer_vocab(const struct hr_tokenizer *t);
 
-/* Encode UTF-8 (what is invalid counts as U+FFFD, one for each maximal subpart). `special`: text of control tokens
- * is recognised; otherwise it is plain text. `add`: add BOS/EOS as the vocab says.
- * Returns the number of ids and stores at most `capacity` of them; negative: HR_E code. */
-int64_t hr_tokenizer_encode(const struct hr_tokenizer *t, const char *text, size_t length, bool add, bool special,
-                            int32_t *ids, size_t capacity, struct hr_error *err);
+/* Encode UTF-8 (what is invalid counts as U+FFFD, one for each maximal subpart). `special`: text of control
+ * tokens is recognised; otherwise it is plain text. `add`: add BOS/EOS as the vocab says. Returns the number
+ * of ids and stores at most `capacity` of them; negative: HR_E code. */
+int64_t hr_tokenizer_encode(const struct hr_tokenizer *t, const char *text, size_t length, bool add,
+                            bool special, int32_t *ids, size_t capacity, struct hr_error *err);
 
 /* The bytes that `id` adds to a text: may be part of a character; empty for
  * control tokens unless `special`. Returns the number of bytes, stores at most
  * capacity. HR_EINVAL: no such id. SPM: the first token's leading space is kept; see
  * hr_tokenizer_strips_first_space(). */
-int64_t hr_tokenizer_token_bytes(const struct hr_tokenizer *t, int32_t id, bool special, char *out, size_t capacity);
+int64_t hr_tokenizer_token_bytes(const struct hr_tokenizer *t, int32_t id, bool special, char *out,
+                                 size_t capacity);
 
 /* Whether decoding drops one leading space of a whole text (SPM with a space prefix). */
 bool hr_tokenizer_strips_first_space(const struct hr_tokenizer *t);
