@@ -335,12 +335,66 @@ static void test_runaway_pattern(void **state)
 	remove_files();
 }
 
+static struct hr_tokenizer *open_with_pattern(const char *regex)
+{
+	struct hr_tokenizer *t = NULL;
+	struct hr_error      err = {0};
+	write_changed("llama3", "pre_tokenizer/pretokenizers/0/pattern/Regex", regex);
+	assert_int_equal(open_written(&t, &err), 0);
+	remove_files();
+	return t;
+}
+
+/* Tokens as text with bars between them, what `tokenizers` gives with the same file. */
+static void expect_tokens(const struct hr_tokenizer *t, const char *text, const char *want)
+{
+	int32_t ids[64];
+	char    got[256] = "";
+	int64_t n = hr_tokenizer_encode(t, text, strlen(text), false, false, ids, 64, NULL), length = 0;
+	for (int64_t i = 0; i < n; i++) {
+		length += hr_tokenizer_token_bytes(t, ids[i], true, got + length, sizeof got - (size_t)length);
+		got[length++] = i + 1 < n ? '|' : 0;
+	}
+	assert_string_equal(got, want);
+}
+
+static void test_empty_matches(void **state)
+{
+	(void)state;
+	struct hr_tokenizer *t = open_with_pattern("\"x*|(?=the)\"");
+	expect_tokens(t, "the there", "t|h|e| |t|h|e|r|e");
+	expect_tokens(t, "xxthexx the", "x|x|t|h|e|x|x| |t|h|e");
+	hr_tokenizer_free(t);
+	t = open_with_pattern("\"(?=the)\"");
+	expect_tokens(t, "the there", "the| |the|re");
+	expect_tokens(t, " the xxthethe", " |the| x|x|the|the");
+	hr_tokenizer_free(t);
+}
+
+/* Deeper than the JIT's stack: the interpreter takes over. */
+static void test_deep_match(void **state)
+{
+	(void)state;
+	enum { N = 100000 };
+	struct hr_tokenizer *t = open_with_pattern("\"(?:(a)|(b))+\"");
+	char                *text = malloc(N);
+	struct hr_error      err = {0};
+	for (int i = 0; i < N; i++)
+		text[i] = i % 3 ? 'a' : 'b';
+	int64_t n = hr_tokenizer_encode(t, text, N, false, false, NULL, 0, &err);
+	assert_string_equal(err.message, "");
+	assert_in_range(n, 1000, N);
+	free(text);
+	hr_tokenizer_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_json_refusals), cmocka_unit_test(test_files_that_are_no_json),
 	    cmocka_unit_test(test_side_files),    cmocka_unit_test(test_vocab_refusals),
 	    cmocka_unit_test(test_token_bytes),   cmocka_unit_test(test_runaway_pattern),
+	    cmocka_unit_test(test_empty_matches), cmocka_unit_test(test_deep_match),
 	};
 	if (!mkdtemp(directory))
 		return 1;
