@@ -12,3 +12,4 @@ install(CODE "
   set(CMAKE_INSTALL_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR})
   configure_file(${CMAKE_SOURCE_DIR}/cmake/headrace.pc.in ${CMAKE_BINARY_DIR}/headrace.pc @ONLY)")
 install(FILES ${CMAKE_BINARY_DIR}/headrace.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${CMAKE_BINARY_DIR}/headrace.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)

@@ -1,0 +1,160 @@
+/* `headrace plan`: what would go where, before anything is loaded. The library
+ * makes the plan; here it becomes a table, a map and a command line to paste. */
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The `headrace run` that carries the plan out. Allocated. */
+static char *command_line(const struct hr_cli_options *o)
+{
+	char *text = NULL;
+	char *given = hr_cli_given_flags(HR_CLI_RUN);
+	char *model = hr_cli_quote(o->target);
+	if (asprintf(&text, "headrace run %s%s -p 'Once upon a time'", model ? model : "", given ? given : "") <
+	    0)
+		text = NULL;
+	free(given);
+	free(model);
+	return text;
+}
+
+static void print_row(const char *name, const char *amount, const char *what)
+{
+	printf("  %-18s %10s  %s\n", name, amount, what);
+}
+
+static void print_tiers(const struct hr_model_info *m, const struct hr_plan_info *p)
+{
+	char text[160];
+	print_row("total size", hr_cli_bytes(m->weight_bytes).s, "all weights");
+	print_row("largest layer", hr_cli_bytes(m->largest_layer_bytes).s, "what a slot must hold");
+	print_row("embedding", hr_cli_bytes(m->embedding_bytes).s, m->tied_embedding ? "is the head too" : "");
+	print_row("head", hr_cli_bytes(m->head_bytes).s, "");
+	printf("\n");
+	snprintf(text, sizeof text, "weights, of a budget of %s: %d layers stay, %d slots for the others",
+	         hr_cli_bytes(p->device_budget_bytes).s, p->resident_layers, p->slots);
+	print_row("device", hr_cli_bytes(p->device_bytes).s, text);
+	snprintf(text, sizeof text, "KV cache, %d x %d tokens", p->n_seqs, p->n_ctx);
+	print_row("", hr_cli_bytes(p->kv_bytes).s, text);
+	snprintf(text, sizeof text, "activations, %d tokens in a pass", p->n_batch);
+	print_row("", hr_cli_bytes(p->activation_bytes).s, text);
+	snprintf(text, sizeof text, "%d layers in RAM, and staging", p->host_layers);
+	print_row("host", hr_cli_bytes(p->host_bytes).s, text);
+	snprintf(text, sizeof text, "read in each pass, for %d layers", p->disk_layers);
+	print_row("disk", hr_cli_bytes(p->disk_bytes_per_pass).s, text);
+	if (p->link_bytes_per_pass)
+		print_row("link", hr_cli_bytes(p->link_bytes_per_pass).s, "copied in each pass");
+	if (p->predicted_pass_ms > 0)
+		printf("\n  predicted: %.2f ms a pass, %.2f tokens/s for one sequence\n", p->predicted_pass_ms,
+		       1e3 / p->predicted_pass_ms);
+	else
+		printf("\n  predicted: nothing, because nothing was measured with this model on this machine\n");
+}
+
+/* "model.layers.12": 12 and the length of what stands before; -1 otherwise. */
+static int layer_index(const char *module, size_t *prefix)
+{
+	const char *dot = strrchr(module, '.');
+	long long   index;
+	if (!dot || !hr_cli_parse_int(dot + 1, 0, INT32_MAX, &index))
+		return -1;
+	*prefix = (size_t)(dot + 1 - module);
+	return (int)index;
+}
+
+/* One line per run of layers with the same tier. */
+static void print_device_map(const struct hr_plan *plan)
+{
+	const char *module, *tier;
+	uint64_t    bytes;
+	printf("\n  device map\n");
+	for (int i = 0; !hr_plan_module(plan, i, &module, &tier, &bytes);) {
+		char        name[128];
+		size_t      prefix = 0, next_prefix;
+		int         first = layer_index(module, &prefix), last = first;
+		uint64_t    sum = bytes;
+		const char *next, *next_tier;
+		for (i++; first >= 0 && !hr_plan_module(plan, i, &next, &next_tier, &bytes); i++, last++) {
+			if (layer_index(next, &next_prefix) != last + 1 || strcmp(next_tier, tier))
+				break;
+			sum += bytes;
+		}
+		snprintf(name, sizeof name, "%s", module);
+		if (last > first)
+			snprintf(name, sizeof name, "%.*s%d-%d", (int)prefix, module, first, last);
+		printf("    %-28s %-7s %10s\n", name, tier, hr_cli_bytes(sum).s);
+	}
+}
+
+static void print_plan(const struct hr_model *model, const struct hr_plan *plan, const char *command)
+{
+	const struct hr_model_info *m = hr_model_info(model);
+	const struct hr_plan_info  *p = hr_plan_info(plan);
+	printf("%s: %s, %s, %d layers; to run on %s (%s)\n\n", m->path, m->family, m->dtype, m->n_layers,
+	       p->device, p->device_name);
+	print_tiers(m, p);
+	print_device_map(plan);
+	for (int i = 0; i < p->n_fallbacks; i++)
+		printf("\n  %s\n", hr_plan_fallback(plan, i));
+	printf("\n  %s\n", command);
+}
+
+static json_t *json_modules(const struct hr_plan *plan)
+{
+	json_t     *list = json_array();
+	const char *module, *tier;
+	uint64_t    bytes;
+	for (int i = 0; !hr_plan_module(plan, i, &module, &tier, &bytes); i++)
+		json_array_append_new(
+		    list, json_pack("{s:s, s:s, s:I}", "module", module, "tier", tier, "bytes", (json_int_t)bytes));
+	return list;
+}
+
+/* What `run --json` says of model and plan, with the bytes of each tier. */
+static json_t *json_plan(const struct hr_model *model, const struct hr_plan *plan, const char *command)
+{
+	const struct hr_model_info *m = hr_model_info(model);
+	const struct hr_plan_info  *p = hr_plan_info(plan);
+	json_t                     *bytes =
+	    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "largest_layer",
+	              (json_int_t)m->largest_layer_bytes, "device", (json_int_t)p->device_bytes, "resident",
+	              (json_int_t)p->resident_bytes, "slot", (json_int_t)p->slot_bytes, "kv",
+	              (json_int_t)p->kv_bytes, "activations", (json_int_t)p->activation_bytes, "host",
+	              (json_int_t)p->host_bytes, "disk_per_pass", (json_int_t)p->disk_bytes_per_pass,
+	              "link_per_pass", (json_int_t)p->link_bytes_per_pass, "total", (json_int_t)m->weight_bytes);
+	json_t *predicted = p->predicted_pass_ms > 0 ? json_real(1e3 / p->predicted_pass_ms) : json_null();
+	return json_pack("{s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:o, s:o}", "model", hr_cli_json_model(model),
+	                 "plan", hr_cli_json_plan(plan), "bytes", bytes, "modules", json_modules(plan), "n_ctx",
+	                 p->n_ctx, "n_seqs", p->n_seqs, "n_batch", p->n_batch, "predicted_tps", predicted,
+	                 "command", hr_cli_json_text(command));
+}
+
+int hr_cli_plan(struct hr_cli_options *o)
+{
+	struct hr_error  err;
+	struct hr_model *model = NULL;
+	struct hr_plan  *plan = NULL;
+	char            *map = NULL, *command = NULL;
+	int              code = hr_cli_resolve(o, &map);
+
+	if (!code && (hr_model_open(&model, o->target, &err) || hr_plan_new(&plan, model, &o->plan, &err)))
+		code = hr_cli_fail_error(&err);
+	if (code)
+		goto done;
+	command = command_line(o);
+	if (!command)
+		code = hr_cli_fail("There is no memory for the plan.");
+	else if (o->json)
+		hr_cli_write_json(json_plan(model, plan, command), false);
+	else
+		print_plan(model, plan, command);
+done:
+	hr_plan_free(plan);
+	hr_model_close(model);
+	free(command);
+	free(map);
+	return code;
+}
