@@ -17,7 +17,8 @@ test: build
 
 bench: build ## the window against the full load, on the demo model
 	@scripts/fetch-models chat
-	@scripts/bench models/SmolLM2-135M-Instruct.Q4_1.gguf
+	@cmake --build build --target benches
+	@bench/measure overlap models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 models: ## the demo models, into models/
 	@scripts/setup
