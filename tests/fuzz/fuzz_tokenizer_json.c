@@ -1,0 +1,65 @@
+/* Fuzzes reading a tokenizer.json: arbitrary bytes are a vocabulary or an error with a sentence,
+ * and a vocabulary that is accepted can encode a text and give the bytes of every id. */
+#include "runtime/tokenizer/tokenizer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static char directory[] = "/tmp/headrace-fuzz-XXXXXX";
+static char path[64];
+
+static void remove_directory(void)
+{
+	unlink(path);
+	rmdir(directory);
+}
+
+static void write_file(const uint8_t *data, size_t n)
+{
+	if (!path[0]) {
+		if (!mkdtemp(directory))
+			abort();
+		snprintf(path, sizeof path, "%s/tokenizer.json", directory);
+		atexit(remove_directory);
+	}
+	FILE *f = fopen(path, "wb");
+	if (!f || fwrite(data, 1, n, f) != n || fclose(f))
+		abort();
+}
+
+static void use(const struct hr_tokenizer *t)
+{
+	static const char text[] =
+	    "The caf\xc3\xa9's  42 a\xcc\x8a\r\n\t<s>aab\xf0\x9f\x98\x80</s> \xe2\x96\x81x\xff";
+	int32_t         ids[256];
+	struct hr_error err = {0};
+	for (int special = 0; special < 2; special++) {
+		int64_t n = hr_tokenizer_encode(t, text, sizeof text - 1, true, special, ids, 256, &err);
+		if (n < 0 && (err.code != n || !err.message[0]))
+			abort();
+		for (int64_t i = 0; i < n && i < 256; i++)
+			if (hr_tokenizer_token_bytes(t, ids[i], true, NULL, 0) < 0)
+				abort();
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	struct hr_vocab      v = {0};
+	struct hr_tokenizer *t = NULL;
+	struct hr_error      err = {0};
+	write_file(data, n);
+	int rc = hr_vocab_read_hf(&v, directory, &err);
+	if (!rc)
+		rc = hr_tokenizer_new(&t, &v, &err);
+	if (rc && (rc != err.code || !err.message[0]))
+		abort();
+	if (t)
+		use(t);
+	hr_tokenizer_free(t);
+	return 0;
+}
