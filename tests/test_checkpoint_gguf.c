@@ -295,9 +295,11 @@ static void shards_must_fit_together(void **state)
 	assert_int_equal(hr_checkpoint_open(&c, join(directory, SHARD(1)), NULL), 0);
 	assert_int_equal(c.n_files, 3);
 	bool used[3] = {false};
-	for (int i = 0; i < c.n_tensors; i++)
+	for (int i = 0; i < c.n_tensors; i++) {
+		assert_true(c.tensors[i].file >= c.files && c.tensors[i].file < c.files + 3);
 		used[c.tensors[i].file - c.files] = true;
-	assert_true(used[1] && used[2]);
+	}
+	assert_true(used[0] && used[1] && used[2]);
 	hr_checkpoint_release(&c);
 
 	size_t   n;

@@ -204,6 +204,34 @@ static void a_valid_header_is_read_as_it_is(void **state)
 	free(b.data);
 }
 
+/* Fields of every size up to 8, ending at every place about the end of the buffer. */
+static void the_buffer_of_a_file_hides_nothing(void **state)
+{
+	(void)state;
+	char             *directory = make_directory();
+	uint8_t           data[HR_SOURCE_BUFFER_BYTES + 999], got[8];
+	struct hr_file    file;
+	struct hr_source *s = malloc(sizeof *s);
+	for (size_t i = 0; i < sizeof data; i++)
+		data[i] = (uint8_t)(i * 7 + (i >> 8));
+	write_file(join(directory, "bytes"), data, sizeof data);
+	assert_int_equal(hr_file_open(&file, join(directory, "bytes"), NULL), 0);
+	for (size_t first = 1; first <= 8; first++)
+		for (size_t step = 1; step <= 8; step++) {
+			hr__source_init_file(s, &file);
+			assert_int_equal(hr__source_read(s, got, first, "a field", NULL), 0);
+			for (size_t at = first; at + step <= sizeof data; at += step) {
+				assert_int_equal(hr__source_read(s, got, step, "a field", NULL), 0);
+				if (memcmp(got, data + at, step) != 0)
+					fail_msg("first %zu, step %zu: wrong bytes at %zu", first, step, at);
+			}
+			assert_int_equal(hr__source_read(s, got, 8, "a field", NULL), HR_ETRUNCATED);
+		}
+	hr_file_close(&file);
+	free(s);
+	remove_directory(directory);
+}
+
 /* Keys longer than the buffer of the source, so that fields straddle its ends. */
 static void a_file_reads_like_memory(void **state)
 {
@@ -362,6 +390,28 @@ static void every_damage_is_named(void **state)
 	}
 }
 
+/* A long file can hold absurd counts: they cost no memory either. */
+static void absurd_counts_are_refused(void **state)
+{
+	(void)state;
+	struct hr_gguf  g;
+	struct hr_error err = {0};
+	size_t          n = 64u << 20;
+	uint8_t        *data = calloc(n, 1);
+	uint64_t        counts[2] = {0, (1u << 20) + 1};
+	assert_non_null(data);
+	memcpy(data, "GGUF\3\0\0\0", 8);
+	memcpy(data + 8, counts, 16);
+	check_failure("keys", parse(&g, data, n, &err), &err, HR_EFORMAT,
+	              "claims 1048577 metadata keys, which is absurdly");
+	counts[0] = counts[1];
+	counts[1] = 0;
+	memcpy(data + 8, counts, 16);
+	check_failure("tensors", parse(&g, data, n, &err), &err, HR_EFORMAT,
+	              "claims 1048577 tensors, which is absurdly");
+	free(data);
+}
+
 static void every_cut_is_noticed(void **state)
 {
 	(void)state;
@@ -417,8 +467,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_valid_header_is_read_as_it_is),
+	    cmocka_unit_test(the_buffer_of_a_file_hides_nothing),
 	    cmocka_unit_test(a_file_reads_like_memory),
 	    cmocka_unit_test(every_damage_is_named),
+	    cmocka_unit_test(absurd_counts_are_refused),
 	    cmocka_unit_test(every_cut_is_noticed),
 	    cmocka_unit_test(values_of_the_wrong_kind_are_refused),
 	};

@@ -1,7 +1,7 @@
 /* Synthetic models: every shape and type opens, the same seed gives the same
  * bytes, values are spread as promised, and a failure leaves nothing behind. */
 #include "headrace/headrace.h"
-#include "runtime/format/checkpoint.h"
+#include "runtime/format/synth.h"
 #include "tests/format_testing.h"
 
 #include <dirent.h>
@@ -120,6 +120,43 @@ static void values_are_spread_as_promised(void **state)
 	remove_directory(directory);
 }
 
+/* A tensor made in pieces is the tensor made at once. */
+static void pieces_make_the_whole(void **state)
+{
+	(void)state;
+	enum { N = 4096, PIECE = 96 };
+	for (int type = 0; type < HR_TYPE_COUNT; type++) {
+		struct hr_synth_weights    w;
+		const struct hr_type_info *info = hr_type_info(type);
+		uint8_t                    whole[N * 4] = {0}, pieces[N * 4] = {0};
+		hr__synth_weights_init(&w, type, 0, 0.02f, 5);
+		hr__synth_weights_fill(&w, whole, 0, N);
+		for (uint64_t first = 0; first < N; first += PIECE)
+			hr__synth_weights_fill(&w, pieces + hr_type_row_bytes(info, first), first,
+			                       N - first < PIECE ? N - first : PIECE);
+		assert_memory_equal(whole, pieces, hr_type_row_bytes(info, N));
+		assert_memory_not_equal(whole, whole + hr_type_row_bytes(info, N / 2), hr_type_row_bytes(info, 32));
+	}
+}
+
+static void rope_factors_rise_from_1_to_8(void **state)
+{
+	(void)state;
+	char                *directory = make_directory();
+	struct hr_checkpoint c = {0};
+	float                x[16];
+	synth(join(directory, "m"), "tiny-llama3", "f16", 1);
+	assert_int_equal(hr_checkpoint_open(&c, join(directory, "m"), NULL), 0);
+	const struct hr_tensor *t = &c.tensors[c.rope_factors];
+	assert_int_equal(t->bytes, sizeof x);
+	assert_int_equal(hr_file_read_exact(t->file, t->offset, x, sizeof x, NULL), 0);
+	assert_true(x[0] == 1 && x[15] == 8);
+	for (int i = 1; i < 16; i++)
+		assert_true(x[i] >= x[i - 1]);
+	hr_checkpoint_release(&c);
+	remove_directory(directory);
+}
+
 static void an_existing_file_is_replaced_at_the_end_only(void **state)
 {
 	(void)state;
@@ -222,6 +259,8 @@ int main(void)
 	    cmocka_unit_test(every_shape_and_type_opens),
 	    cmocka_unit_test(the_seed_decides_every_byte),
 	    cmocka_unit_test(values_are_spread_as_promised),
+	    cmocka_unit_test(pieces_make_the_whole),
+	    cmocka_unit_test(rope_factors_rise_from_1_to_8),
 	    cmocka_unit_test(an_existing_file_is_replaced_at_the_end_only),
 	    cmocka_unit_test(progress_counts_up_and_can_stop),
 	    cmocka_unit_test(a_failed_write_leaves_nothing_behind),

@@ -27,6 +27,7 @@
 #define MAX_NAME_BYTES     255u                    /* the specification says 64; some writers go beyond */
 #define MAX_METADATA_BYTES (1u << 30)              /* the largest vocabularies need some 20 MiB */
 #define MAX_ALIGNMENT      (1u << 30)
+#define MAX_COUNT          (1u << 20) /* of keys, and of tensors; real files have some hundreds of each */
 
 static const struct {
 	const char *name;
@@ -54,6 +55,22 @@ static const struct {
 const char *hr_gguf_type_name(enum hr_gguf_type type)
 {
 	return (unsigned)type < HR_GGUF_TYPE_COUNT ? value_types[type].name : "unknown";
+}
+
+/* Whether n things of at least min_bytes can be in what is left of the file. */
+static int check_count(const struct hr_source *s, uint64_t n, uint64_t min_bytes, const char *what,
+                       struct hr_error *err)
+{
+	if (n > hr__source_left(s) / min_bytes)
+		return hr__fail(err, HR_ETRUNCATED,
+		                "%s: the header claims %" PRIu64 " %s, but only %" PRIu64
+		                " bytes of the file are left; it is cut short or damaged: get it again.",
+		                s->path, n, what, hr__source_left(s));
+	if (n > MAX_COUNT)
+		return hr__fail(err, HR_EFORMAT,
+		                "%s: the header claims %" PRIu64 " %s, which is absurdly many (%u at most).", s->path,
+		                n, what, MAX_COUNT);
+	return 0;
 }
 
 /* ---- Strings ---------------------------------------------------------------- */
@@ -233,12 +250,15 @@ static int compare_keys(const void *a, const void *b)
 
 static int read_kvs(struct hr_gguf *g, struct hr_source *s, uint64_t n, struct hr_error *err)
 {
+	int rc = check_count(s, n, MIN_KV_BYTES, "metadata keys", err);
+	if (rc)
+		return rc;
 	g->kvs = hr__calloc((size_t)n, sizeof *g->kvs);
 	if (!g->kvs)
 		return hr__fail(err, HR_ENOMEM, "%s: there is no memory for %" PRIu64 " metadata keys.", s->path, n);
 	uint64_t begin = s->pos;
 	while (g->n_kvs < (int)n) {
-		int rc = read_kv(&g->kvs[g->n_kvs++], s, err);
+		rc = read_kv(&g->kvs[g->n_kvs++], s, err);
 		if (rc)
 			return rc;
 		if (s->pos - begin > MAX_METADATA_BYTES)
@@ -328,23 +348,21 @@ static int place_tensor(const struct hr_gguf *g, struct hr_tensor *t, const stru
 
 static int read_tensors(struct hr_gguf *g, struct hr_source *s, uint64_t n, struct hr_error *err)
 {
-	if (n > INT32_MAX || n > hr__source_left(s) / MIN_TENSOR_BYTES)
-		return hr__fail(err, HR_ETRUNCATED,
-		                "%s: the header claims %" PRIu64 " tensors, but only %" PRIu64
-		                " bytes of the file are left; it is cut short or damaged: get it again.",
-		                s->path, n, hr__source_left(s));
+	int rc = check_count(s, n, MIN_TENSOR_BYTES, "tensors", err);
+	if (rc)
+		return rc;
 	struct hr_tensor_list *list = &g->tensors;
 	list->items = hr__calloc((size_t)n, sizeof *list->items);
 	if (!list->items)
 		return hr__fail(err, HR_ENOMEM, "%s: there is no memory for %" PRIu64 " tensors.", s->path, n);
 	while (list->n < (int)n) {
-		int rc = read_tensor(&list->items[list->n++], s, err);
+		rc = read_tensor(&list->items[list->n++], s, err);
 		if (rc)
 			return rc;
 	}
 	g->data_offset = hr__align_up(s->pos, g->alignment);
 	for (int i = 0; i < list->n; i++) {
-		int rc = place_tensor(g, &list->items[i], s, err);
+		rc = place_tensor(g, &list->items[i], s, err);
 		if (rc)
 			return rc;
 	}
@@ -411,21 +429,12 @@ int hr_gguf_read(struct hr_gguf *g, struct hr_source *s, struct hr_error *err)
 		rc = hr__source_read_u64(s, &n_tensors, "the number of tensors", err);
 	if (!rc)
 		rc = hr__source_read_u64(s, &n_kvs, "the number of metadata keys", err);
-	if (rc)
-		goto done;
-	if (n_kvs > INT32_MAX || n_kvs > hr__source_left(s) / MIN_KV_BYTES) {
-		rc = hr__fail(err, HR_ETRUNCATED,
-		              "%s: the header claims %" PRIu64 " metadata keys, but only %" PRIu64
-		              " bytes of the file are left; it is cut short or damaged: get it again.",
-		              s->path, n_kvs, hr__source_left(s));
-		goto done;
-	}
-	rc = read_kvs(&got, s, n_kvs, err);
+	if (!rc)
+		rc = read_kvs(&got, s, n_kvs, err);
 	if (!rc)
 		rc = read_alignment(&got, err);
 	if (!rc)
 		rc = read_tensors(&got, s, n_tensors, err);
-done:
 	if (rc)
 		hr_gguf_release(&got);
 	else
