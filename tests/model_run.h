@@ -1,0 +1,99 @@
+/* Running token ids through a model for tests, by the public header alone: one
+ * call opens a session, runs the prompts together and closes it. Every failure
+ * fails the test with the library's own sentence. */
+#ifndef HR_TESTS_MODEL_RUN_H
+#define HR_TESTS_MODEL_RUN_H
+
+#include "headrace/headrace.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#define RUN_SKIP     77
+#define RUN_MAX_SEQS 8
+
+struct run_prompt {
+	const int32_t *ids;
+	size_t         n_ids;
+	int            max_new_tokens;
+};
+
+struct run_result {
+	uint64_t            hash[RUN_MAX_SEQS]; /* logits_xxh64 of each prompt */
+	struct hr_plan_info plan;               /* what was carried out; its strings are gone */
+	bool                streamed;
+};
+
+/* HR_EUNSUPPORTED (this machine lacks what `o` asks for) comes back; all else fails the test. */
+static inline int run_prompts(struct run_result *out, const struct hr_model *model,
+                              const struct hr_plan_options *o, const struct run_prompt *prompts,
+                              int n_prompts, hr_logits_fn on_logits, void *user)
+{
+	struct hr_error    err = {0};
+	struct hr_session *session;
+	uint64_t           ids[RUN_MAX_SEQS];
+	int                rc = hr_session_open(&session, model, o, &err);
+	if (rc == HR_EUNSUPPORTED)
+		return rc;
+	if (rc)
+		fail_msg("%s", err.message);
+	for (int i = 0; i < n_prompts; i++) {
+		struct hr_request request;
+		hr_request_init(&request);
+		request.ids = prompts[i].ids;
+		request.n_ids = prompts[i].n_ids;
+		request.max_new_tokens = prompts[i].max_new_tokens;
+		request.ignore_eos = true;
+		request.logits_all = on_logits != NULL;
+		request.on_logits = on_logits;
+		request.user = user;
+		if (hr_session_submit(session, &request, &ids[i], &err))
+			fail_msg("%s", err.message);
+	}
+	while ((rc = hr_session_step(session, &err)) > 0)
+		;
+	if (rc)
+		fail_msg("%s", err.message);
+	for (int i = 0; i < n_prompts; i++) {
+		struct hr_request_state state;
+		assert_int_equal(hr_session_state(session, ids[i], &state), 0);
+		assert_int_equal(state.finish, HR_FINISH_LENGTH);
+		assert_int_equal(state.n_new_tokens, prompts[i].max_new_tokens);
+		out->hash[i] = state.logits_xxh64;
+	}
+	out->plan = *hr_plan_info(hr_session_plan(session));
+	out->streamed = out->plan.disk_bytes_per_pass > 0;
+	hr_session_close(session);
+	return 0;
+}
+
+/* A budget close to the smallest that works (within a 32nd): all that can be streamed is. */
+static inline uint64_t run_smallest_budget(const struct hr_model        *model,
+                                           const struct hr_plan_options *options)
+{
+	struct hr_plan_options o = *options;
+	uint64_t               most = hr_model_info(model)->weight_bytes * 2 + (1u << 20);
+	o.cpu_isa = NULL; /* whether the machine has it is for the run to find out */
+	o.device_memory_bytes = hr_model_info(model)->largest_layer_bytes;
+	for (; o.device_memory_bytes < most; o.device_memory_bytes += o.device_memory_bytes / 32) {
+		struct hr_plan *plan;
+		struct hr_error err = {0};
+		int             rc = hr_plan_new(&plan, model, &o, &err);
+		if (!rc) {
+			hr_plan_free(plan);
+			return o.device_memory_bytes;
+		}
+		if (rc != HR_EBUDGET)
+			fail_msg("%s", err.message);
+	}
+	fail_msg("No budget below %llu bytes works.", (unsigned long long)most);
+	return 0;
+}
+
+#endif
