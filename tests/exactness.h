@@ -1,0 +1,124 @@
+/* The exactness matrix: a streamed run has the logits of a resident one, bit for
+ * bit. Combinations of window, residents, slots, chunk, depth, reader, threads and
+ * tokens per pass are drawn from a fixed sequence, the same for every model; the
+ * few that matter most come first, so that a short list is still a good one. */
+#ifndef HR_TESTS_EXACTNESS_H
+#define HR_TESTS_EXACTNESS_H
+
+#include "model_run.h"
+
+#include <stdlib.h>
+
+/* The environment asks for a subset (sanitizers make everything 10 times slower). */
+static inline bool exact_quick(void)
+{
+	const char *quick = getenv("HR_TEST_QUICK");
+	return quick && *quick && strcmp(quick, "0");
+}
+
+struct exact_combination {
+	int         window, residents, slots; /* HR_AUTO: not said */
+	bool        smallest;                 /* the smallest budget: the ends are streamed as well */
+	uint64_t    chunk_bytes;
+	int         depth, threads, n_batch;
+	const char *reader;
+};
+
+static inline struct exact_combination exact_combination(int index)
+{
+	static const struct exact_combination first[] = {
+	    {.window = HR_AUTO, .residents = 0, .slots = 2, true, 65536, 2, 2, 64, "uring"},
+	    {.window = HR_AUTO, .residents = 0, .slots = 2, true, 4096, 1, 1, 7, "pread"},
+	    {.window = 3, .residents = HR_AUTO, .slots = HR_AUTO, false, 0, 0, 3, 512, "uring"},
+	    {.window = HR_AUTO, .residents = 1, .slots = 3, false, 1 << 20, 8, 2, 512, "pread"},
+	};
+	static const int      windows[] = {HR_AUTO, 2, 3, 4, 5, 6}, residents[] = {HR_AUTO, 0, 1, 2, 3};
+	static const int      slots[] = {HR_AUTO, 2, 3, 4}, depths[] = {0, 1, 2, 3, 8, 32};
+	static const int      threads[] = {1, 2, 3, 4}, batches[] = {512, 128, 64, 7};
+	static const uint64_t chunks[] = {0, 4096, 12288, 65536, 1 << 20};
+	if (index < 4)
+		return first[index];
+	uint64_t random = (uint64_t)index * 0x9E3779B97F4A7C15u; /* splitmix64's mixing */
+	random = (random ^ random >> 30) * 0xBF58476D1CE4E5B9u;
+	random = (random ^ random >> 27) * 0x94D049BB133111EBu;
+	random ^= random >> 31;
+#define DRAW(from) from[(random = random >> 5 | random << 59) % (sizeof(from) / sizeof *(from))]
+	struct exact_combination c = {.window = DRAW(windows), .slots = DRAW(slots)};
+	c.residents = c.window == HR_AUTO ? DRAW(residents) : HR_AUTO;
+	c.smallest = index % 3 == 0;
+	c.chunk_bytes = DRAW(chunks);
+	c.depth = DRAW(depths);
+	c.threads = DRAW(threads);
+	c.n_batch = DRAW(batches);
+#undef DRAW
+	c.reader = index & 1 ? "pread" : "uring";
+	return c;
+}
+
+static inline struct hr_plan_options exact_options(const struct hr_model          *model,
+                                                   const struct exact_combination *c, int n_seqs, int n_ctx)
+{
+	struct hr_plan_options o;
+	hr_plan_options_init(&o);
+	o.device = "cpu";
+	o.n_seqs = n_seqs;
+	o.n_ctx = n_ctx;
+	o.full = !c;
+	o.n_threads = 2;
+	if (!c)
+		return o;
+	o.n_threads = c->threads;
+	o.n_batch = c->n_batch;
+	o.window_layers = c->window;
+	o.resident_layers = c->residents;
+	o.slots = c->slots;
+	o.chunk_bytes = c->chunk_bytes;
+	o.read_depth = c->depth;
+	o.reader = c->reader;
+	if (c->smallest)
+		o.device_memory_bytes = run_smallest_budget(model, &o);
+	return o;
+}
+
+static inline void exact_describe(char text[200], const struct exact_combination *c,
+                                  const struct run_result *r)
+{
+	snprintf(text, 200,
+	         "window %d residents %d slots %d%s chunk %llu depth %d reader %s threads %d batch %d "
+	         "(done: %d residents, %d slots)",
+	         c->window, c->residents, c->slots, c->smallest ? " smallest budget" : "",
+	         (unsigned long long)c->chunk_bytes, c->depth, c->reader, c->threads, c->n_batch,
+	         r->plan.resident_layers, r->plan.slots);
+}
+
+/* Run `prompts` together in n combinations; every hash must be that of `want`. Returns how many of
+ * them streamed anything. Chunks are no smaller than an eighth of a layer: many tiny reads cost time
+ * and add no case. */
+static inline int exact_check(const struct hr_model *model, const struct run_prompt *prompts, int n_prompts,
+                              int n_ctx, const uint64_t *want, int n_combinations)
+{
+	uint64_t min_chunk_bytes = hr_model_info(model)->largest_layer_bytes / 8 & ~4095ull;
+	int      n_streamed = 0;
+	for (int i = 0; i < n_combinations; i++) {
+		struct exact_combination c = exact_combination(i);
+		if (c.chunk_bytes && c.chunk_bytes < min_chunk_bytes)
+			c.chunk_bytes = min_chunk_bytes;
+		struct hr_plan_options o = exact_options(model, &c, n_prompts, n_ctx);
+		struct run_result      got = {0};
+		if (run_prompts(&got, model, &o, prompts, n_prompts, NULL, NULL)) {
+			o.reader = c.reader = "pread"; /* no io_uring here */
+			assert_int_equal(run_prompts(&got, model, &o, prompts, n_prompts, NULL, NULL), 0);
+		}
+		n_streamed += got.streamed;
+		for (int s = 0; s < n_prompts; s++)
+			if (got.hash[s] != want[s]) {
+				char text[200];
+				exact_describe(text, &c, &got);
+				fail_msg("%s: prompt %d of %d has other logits than with everything resident: %s",
+				         hr_model_info(model)->path, s + 1, n_prompts, text);
+			}
+	}
+	return n_streamed;
+}
+
+#endif
