@@ -60,7 +60,7 @@ struct hr_batch {
 	const int32_t *seq;        /* [n_tokens] row of page_table */
 	const int32_t *page_table; /* [n_seqs][max_pages] */
 	int32_t        max_pages;
-	int32_t        max_context; /* host-side hint: largest pos + 1 in this pass */
+	int32_t        max_context; /* host side: at least the largest pos + 1 of this pass; 0: unknown */
 };
 
 struct hr_ops;

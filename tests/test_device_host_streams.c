@@ -250,6 +250,47 @@ static void every_item_is_done_once_before_the_next_kernel(void **state)
 	}
 }
 
+struct late_args {
+	atomic_bool *started;
+	int         *written;
+};
+
+/* Item 1 is late, on another thread than item 0, which waits for it to begin. */
+static void write_late(const void *p, int64_t begin, int64_t end)
+{
+	const struct late_args *a = p;
+	(void)end;
+	if (begin == 0) {
+		while (!atomic_load(a->started))
+			usleep(10);
+		return;
+	}
+	atomic_store(a->started, true);
+	usleep(3000);
+	*a->written = 1;
+}
+
+static void read_written(const void *p, int64_t begin, int64_t end)
+{
+	const struct late_args *a = p;
+	(void)begin, (void)end;
+	*a->written += *a->written == 1;
+}
+
+static void a_kernel_ends_when_its_last_thread_does(void **state)
+{
+	(void)state;
+	open_all(2);
+	atomic_bool      started = false;
+	int              written = 0;
+	struct late_args a = {&started, &written};
+	assert_int_equal(hr_host_launch(compute, write_late, &a, sizeof(a), 2, 1), 0);
+	assert_int_equal(hr_host_launch(compute, read_written, &a, sizeof(a), 1, 1), 0);
+	finish(compute);
+	assert_int_equal(written, 2);
+	close_all();
+}
+
 static void bad_launches_are_refused(void **state)
 {
 	(void)state;
@@ -293,6 +334,7 @@ int main(void)
 	    cmocka_unit_test(an_event_may_be_freed_on_its_way),
 	    cmocka_unit_test(a_full_ring_blocks_and_keeps_order),
 	    cmocka_unit_test(every_item_is_done_once_before_the_next_kernel),
+	    cmocka_unit_test(a_kernel_ends_when_its_last_thread_does),
 	    cmocka_unit_test(bad_launches_are_refused),
 	    cmocka_unit_test(bound_threads_work_too),
 	};

@@ -24,8 +24,7 @@ enum hr__cpu_isa {
 struct hr__cpu_ops {
 	struct hr_ops       base; /* first: a struct hr_ops * of these operations is one of ours */
 	enum hr__cpu_isa    isa;
-	bool                has_avx512_bf16; /* only with HR_CPU_AVX512 */
-	struct hr_ops_table table;           /* base.table points here */
+	struct hr_ops_table table; /* base.table points here */
 };
 
 static inline struct hr__cpu_ops       *hr__cpu(struct hr_ops *ops) { return (struct hr__cpu_ops *)ops; }

@@ -41,16 +41,6 @@ static enum hr__cpu_isa best_isa(void)
 #endif
 }
 
-static bool has_avx512_bf16(void)
-{
-#ifdef HR_CPU_X86
-	unsigned a, b, c, d;
-	return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
-#else
-	return false;
-#endif
-}
-
 static const char *const isa_names[HR_CPU_ISA_COUNT] = {"portable", "avx2", "avx512"};
 static const char *const table_names[HR_CPU_ISA_COUNT] = {"cpu: portable", "cpu: avx2", "cpu: avx512-vnni"};
 
@@ -227,7 +217,6 @@ int hr_ops_cpu_open(struct hr_ops **out, struct hr_device *device, const char *i
 	if (!ops)
 		return hr__fail(err, HR_ENOMEM, "No memory for the CPU operations.");
 	ops->isa = chosen;
-	ops->has_avx512_bf16 = chosen == HR_CPU_AVX512 && has_avx512_bf16();
 	ops->table = cpu_table;
 	ops->table.name = table_names[chosen];
 	ops->base.table = &ops->table;
