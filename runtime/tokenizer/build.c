@@ -177,14 +177,16 @@ static int build_pieces(struct hr_tokenizer *t, struct hr_error *err)
 {
 	if (hr__text_map_init(&t->pieces, t->vocab.n_tokens))
 		return HR_ENOMEM;
-	/* Ordinary tokens first: a user-defined one of the same bytes is found as an added token. */
+	/* Ordinary tokens first: a user-defined one of the same bytes is found as an added
+	 * token, an unused one never. */
 	for (int pass = 0; pass < 2; pass++)
 		for (int32_t i = 0; i < t->vocab.n_tokens; i++) {
-			bool user_defined = type_of(&t->vocab, i) == HR_TOKEN_USER_DEFINED;
-			if (user_defined != (pass == 1) || !is_piece(t, i))
+			enum hr_token_type type = type_of(&t->vocab, i);
+			bool               second = type == HR_TOKEN_USER_DEFINED || type == HR_TOKEN_UNUSED;
+			if (second != (pass == 1) || !is_piece(t, i))
 				continue;
 			int32_t first = hr__text_map_add(&t->pieces, t->raw, i);
-			if (first != i && !user_defined)
+			if (first != i && !second)
 				return hr__fail(err, HR_EFORMAT, "Tokens %d and %d of the vocabulary are both \"%s\".", first,
 				                i, show(&t->vocab.tokens[i]).text);
 			if (t->raw[i].length > t->longest_piece)

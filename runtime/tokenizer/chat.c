@@ -1,9 +1,7 @@
-/* Chat templates without a Jinja interpreter. A template is first squeezed: the
- * code between {{ }} and {% %} loses its comments and spaces, takes one kind of quotes and
- * one way to name a field, so that every spelling of an expression becomes one
- * string. A family is recognised by the expression that renders a message, not by
- * a mere marker; its variants (spaces around [INST], a default system message, date
- * lines) are read off the same string. Then the conversation is written natively.
+/* Chat templates without a Jinja interpreter. A template is first squeezed
+ * (chat_squeeze.c), so that every spelling of an expression becomes one string. A family is recognised by the
+ * expression that renders a message, not by a mere marker; its variants (spaces around [INST], a default
+ * system message, date lines) are read off the same string. Then the conversation is written natively.
  *
  * A template that is not surely one of these is refused: a prompt that is nearly
  * right makes a model quietly worse. Roles are those of hr_chat_message; tools are
@@ -13,130 +11,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "runtime/tokenizer/internal.h"
-
-/* ---- A growing text ---- */
-
-struct text {
-	char  *data;
-	size_t length, capacity;
-	bool   failed;
-};
-
-static void put_bytes(struct text *t, const char *s, size_t length)
-{
-	if (t->failed || hr__reserve((void **)&t->data, &t->capacity, t->length + length + 1, 1)) {
-		t->failed = true;
-		return;
-	}
-	memcpy(t->data + t->length, s, length);
-	t->length += length;
-	t->data[t->length] = 0;
-}
-
-static void put(struct text *t, const char *s) { put_bytes(t, s, strlen(s)); }
-
-/* What Python's str.strip() takes away. */
-static bool is_stripped(uint32_t c) { return hr__utf8_is_space(c) || (c >= 0x1c && c <= 0x1f); }
-
-static void put_trimmed(struct text *t, const char *s)
-{
-	size_t   length = strlen(s), start = 0, end = 0, n;
-	uint32_t c;
-	bool     started = false;
-	for (size_t i = 0; i < length; i += n) {
-		n = hr__utf8_decode(s + i, length - i, &c);
-		bool space = n && is_stripped(c);
-		n = n ? n : 1;
-		if (space)
-			continue;
-		start = started ? start : i;
-		started = true;
-		end = i + n;
-	}
-	put_bytes(t, s + start, end - start);
-}
-
-/* ---- Squeezing ---- */
-
-static bool is_name(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-}
-
-/* A string literal, from its opening quote on; returns what follows it. */
-static const char *squeeze_literal(struct text *out, const char *p)
-{
-	char quote = *p++;
-	put(out, "'");
-	for (; *p && *p != quote; p++) {
-		char c = *p;
-		if (c == '\\' && p[1]) {
-			p++;
-			c = *p == 'n' ? '\n' : *p == 't' ? '\t' : *p;
-		}
-		put_bytes(out, &c, 1);
-	}
-	put(out, "'");
-	return *p ? p + 1 : p;
-}
-
-/* Code up to the closing }} or %}; returns what follows it. Words keep one space. */
-static const char *squeeze_code(struct text *out, const char *p)
-{
-	static const char *const fields[] = {"role", "content"};
-	char                     before = 0;
-	bool                     space = false;
-	while (*p && !((p[0] == '}' || p[0] == '%') && p[1] == '}')) {
-		if (*p == '\'' || *p == '"') {
-			p = squeeze_literal(out, p);
-			before = '\'';
-			space = false;
-			continue;
-		}
-		if (*p == ' ' || *p == '\n' || *p == '\t' || *p == '\r') {
-			space = true;
-			p++;
-			continue;
-		}
-		if (space && is_name(before) && is_name(*p))
-			put(out, " ");
-		space = false;
-		size_t n = 1;
-		for (size_t i = 0; *p == '.' && i < HR_COUNT_OF(fields); i++) {
-			size_t length = strlen(fields[i]);
-			if (strncmp(p + 1, fields[i], length) == 0 && !is_name(p[1 + length]) && p[1 + length] != '(') {
-				put(out, "['");
-				put(out, fields[i]);
-				put(out, "']");
-				n += length;
-			}
-		}
-		before = p[n - 1];
-		if (n == 1)
-			put_bytes(out, p, 1);
-		p += n;
-	}
-	return *p ? p + 2 : p;
-}
-
-static void squeeze(struct text *out, const char *jinja)
-{
-	for (const char *p = jinja; *p;) {
-		if (p[0] == '{' && p[1] == '#') {
-			const char *end = strstr(p + 2, "#}");
-			p = end ? end + 2 : p + strlen(p);
-		} else if (p[0] == '{' && (p[1] == '{' || p[1] == '%')) {
-			bool prints = p[1] == '{';
-			p += 2 + (p[2] == '-' || p[2] == '+');
-			put(out, prints ? "{{" : "{%");
-			p = squeeze_code(out, p);
-			put(out, prints ? "}}" : "%}");
-		} else {
-			put_bytes(out, p++, 1);
-		}
-	}
-}
+#include "runtime/tokenizer/chat_squeeze.h"
 
 /* ---- What the renderers get ---- */
 
@@ -146,7 +21,7 @@ struct chat {
 	const struct hr_chat_message *messages;
 	int                           n_messages;
 	bool                          prompt; /* open the assistant's turn */
-	struct text                  *out;
+	struct hr__text              *out;
 	struct hr_error              *err;
 };
 
@@ -206,9 +81,9 @@ static void put_default_system(const struct chat *c)
 		;
 	if (!p)
 		return;
-	put(c->out, "<|im_start|>system\n");
-	put_bytes(c->out, p, (size_t)(strstr(p, "<|im_end|>") - p));
-	put(c->out, "<|im_end|>\n");
+	hr__text_put(c->out, "<|im_start|>system\n");
+	hr__text_put_bytes(c->out, p, (size_t)(strstr(p, "<|im_end|>") - p));
+	hr__text_put(c->out, "<|im_end|>\n");
 }
 
 static bool is_chatml(const struct chat *c)
@@ -220,18 +95,18 @@ static bool is_chatml(const struct chat *c)
 static int render_chatml(const struct chat *c)
 {
 	if (has(c, "{{bos_token"))
-		put(c->out, c->bos);
+		hr__text_put(c->out, c->bos);
 	if (!is_role(&c->messages[0], "system"))
 		put_default_system(c);
 	for (int i = 0; i < c->n_messages; i++) {
-		put(c->out, "<|im_start|>");
-		put(c->out, c->messages[i].role);
-		put(c->out, "\n");
-		put(c->out, c->messages[i].content);
-		put(c->out, "<|im_end|>\n");
+		hr__text_put(c->out, "<|im_start|>");
+		hr__text_put(c->out, c->messages[i].role);
+		hr__text_put(c->out, "\n");
+		hr__text_put(c->out, c->messages[i].content);
+		hr__text_put(c->out, "<|im_end|>\n");
 	}
 	if (c->prompt)
-		put(c->out, "<|im_start|>assistant\n");
+		hr__text_put(c->out, "<|im_start|>assistant\n");
 	return 0;
 }
 
@@ -241,11 +116,11 @@ static int render_chatml(const struct chat *c)
 
 static bool is_llama3(const struct chat *c) { return has(c, LLAMA3 "|trim+'<|eot_id|>'"); }
 
-static void put_llama3_header(struct text *out, const char *role)
+static void put_llama3_header(struct hr__text *out, const char *role)
 {
-	put(out, "<|start_header_id|>");
-	put(out, role);
-	put(out, "<|end_header_id|>\n\n");
+	hr__text_put(out, "<|start_header_id|>");
+	hr__text_put(out, role);
+	hr__text_put(out, "<|end_header_id|>\n\n");
 }
 
 /* From 3.1 on there is always a system turn, and it opens with dates. */
@@ -253,28 +128,28 @@ static void put_llama3_dates(const struct chat *c)
 {
 	static const char set[] = "date_string='";
 	const char       *date = strstr(c->template, set);
-	put(c->out, "Cutting Knowledge Date: December 2023\nToday Date: ");
+	hr__text_put(c->out, "Cutting Knowledge Date: December 2023\nToday Date: ");
 	if (date)
-		put_bytes(c->out, date + sizeof set - 1, strcspn(date + sizeof set - 1, "'"));
-	put(c->out, "\n\n");
+		hr__text_put_bytes(c->out, date + sizeof set - 1, strcspn(date + sizeof set - 1, "'"));
+	hr__text_put(c->out, "\n\n");
 }
 
 static int render_llama3(const struct chat *c)
 {
 	bool dates = has(c, "'Cutting Knowledge Date: December 2023\n'");
 	int  first = 0;
-	put(c->out, c->bos);
+	hr__text_put(c->out, c->bos);
 	if (dates) {
 		put_llama3_header(c->out, "system");
 		put_llama3_dates(c);
 		if (is_role(&c->messages[0], "system"))
-			put_trimmed(c->out, c->messages[first++].content);
-		put(c->out, "<|eot_id|>");
+			hr__text_put_trimmed(c->out, c->messages[first++].content);
+		hr__text_put(c->out, "<|eot_id|>");
 	}
 	for (int i = first; i < c->n_messages; i++) {
 		put_llama3_header(c->out, c->messages[i].role);
-		put_trimmed(c->out, c->messages[i].content);
-		put(c->out, "<|eot_id|>");
+		hr__text_put_trimmed(c->out, c->messages[i].content);
+		hr__text_put(c->out, "<|eot_id|>");
 	}
 	if (c->prompt || !has(c, "add_generation_prompt"))
 		put_llama3_header(c->out, "assistant");
@@ -293,18 +168,18 @@ static bool is_llama2(const struct chat *c)
 /* The system message is part of the first user turn, and trimmed together with it. */
 static int put_llama2_user(const struct chat *c, const char *system, const char *content)
 {
-	struct text turn = {0};
+	struct hr__text turn = {0};
 	if (system) {
-		put(&turn, "<<SYS>>\n");
-		put(&turn, system);
-		put(&turn, "\n<</SYS>>\n\n");
+		hr__text_put(&turn, "<<SYS>>\n");
+		hr__text_put(&turn, system);
+		hr__text_put(&turn, "\n<</SYS>>\n\n");
 	}
-	put(&turn, content);
-	put(c->out, c->bos);
-	put(c->out, "[INST] ");
+	hr__text_put(&turn, content);
+	hr__text_put(c->out, c->bos);
+	hr__text_put(c->out, "[INST] ");
 	if (!turn.failed)
-		put_trimmed(c->out, turn.data);
-	put(c->out, " [/INST]");
+		hr__text_put_trimmed(c->out, turn.data);
+	hr__text_put(c->out, " [/INST]");
 	free(turn.data);
 	return turn.failed ? HR_ENOMEM : 0;
 }
@@ -320,10 +195,10 @@ static int render_llama2(const struct chat *c)
 		if (is_role(m, "user"))
 			rc = put_llama2_user(c, i == first ? system : NULL, m->content);
 		if (is_role(m, "assistant")) {
-			put(c->out, " ");
-			put_trimmed(c->out, m->content);
-			put(c->out, " ");
-			put(c->out, c->eos);
+			hr__text_put(c->out, " ");
+			hr__text_put_trimmed(c->out, m->content);
+			hr__text_put(c->out, " ");
+			hr__text_put(c->out, c->eos);
 		}
 	}
 	return rc;
@@ -356,33 +231,33 @@ static bool is_mistral(const struct chat *c)
 static void put_mistral_system(const struct chat *c, const char *content)
 {
 	bool spaced = has(c, "'[SYSTEM_PROMPT] '");
-	put(c->out, spaced ? "[SYSTEM_PROMPT] " : "[SYSTEM_PROMPT]");
-	put(c->out, content);
-	put(c->out, "[/SYSTEM_PROMPT]");
+	hr__text_put(c->out, spaced ? "[SYSTEM_PROMPT] " : "[SYSTEM_PROMPT]");
+	hr__text_put(c->out, content);
+	hr__text_put(c->out, "[/SYSTEM_PROMPT]");
 }
 
 static void put_mistral_user(const struct chat *c, const char *system, const char *content)
 {
-	put(c->out, spelling_of(c, inst_opens, HR_COUNT_OF(inst_opens)));
+	hr__text_put(c->out, spelling_of(c, inst_opens, HR_COUNT_OF(inst_opens)));
 	if (system) {
-		put(c->out, system);
-		put(c->out, "\n\n");
+		hr__text_put(c->out, system);
+		hr__text_put(c->out, "\n\n");
 	}
-	put(c->out, content);
-	put(c->out, spelling_of(c, inst_closes, HR_COUNT_OF(inst_closes)));
+	hr__text_put(c->out, content);
+	hr__text_put(c->out, spelling_of(c, inst_closes, HR_COUNT_OF(inst_closes)));
 }
 
 static void put_mistral_assistant(const struct chat *c, const char *content)
 {
 	if (has(c, "' '+message['content']"))
-		put(c->out, " ");
+		hr__text_put(c->out, " ");
 	if (has(c, "message['content']|trim+eos_token"))
-		put_trimmed(c->out, content);
+		hr__text_put_trimmed(c->out, content);
 	else
-		put(c->out, content);
-	put(c->out, c->eos);
+		hr__text_put(c->out, content);
+	hr__text_put(c->out, c->eos);
 	if (has(c, "eos_token+' '"))
-		put(c->out, " ");
+		hr__text_put(c->out, " ");
 }
 
 /* v7 writes system messages in place, older ones into the first or the last user
@@ -398,7 +273,7 @@ static int render_mistral(const struct chat *c)
 		return hr__fail(c->err, HR_EUNSUPPORTED,
 		                "This model's chat template puts a long default system message in front of the "
 		                "conversation, which is not supported: begin it with a system message.");
-	put(c->out, c->bos);
+	hr__text_put(c->out, c->bos);
 	if (v7 && system)
 		put_mistral_system(c, system);
 	for (int i = begins, k = 0; i < c->n_messages; i++, k++) {
@@ -430,15 +305,15 @@ static bool is_zephyr(const struct chat *c)
 static int render_zephyr(const struct chat *c)
 {
 	for (int i = 0; i < c->n_messages; i++) {
-		put(c->out, "<|");
-		put(c->out, c->messages[i].role);
-		put(c->out, "|>\n");
-		put(c->out, c->messages[i].content);
-		put(c->out, c->eos);
-		put(c->out, "\n");
+		hr__text_put(c->out, "<|");
+		hr__text_put(c->out, c->messages[i].role);
+		hr__text_put(c->out, "|>\n");
+		hr__text_put(c->out, c->messages[i].content);
+		hr__text_put(c->out, c->eos);
+		hr__text_put(c->out, "\n");
 	}
 	if (c->prompt)
-		put(c->out, "<|assistant|>\n");
+		hr__text_put(c->out, "<|assistant|>\n");
 	return 0;
 }
 
@@ -473,23 +348,23 @@ int hr_chat_format(char **out, const char *jinja, const char *bos, const char *e
                    const struct hr_chat_message *messages, int n_messages, bool add_generation_prompt,
                    struct hr_error *err)
 {
-	struct text squeezed = {0}, text = {0};
-	struct chat c = {.bos = bos ? bos : "",
-	                 .eos = eos ? eos : "",
-	                 .messages = messages,
-	                 .n_messages = n_messages,
-	                 .prompt = add_generation_prompt,
-	                 .out = &text,
-	                 .err = err};
+	struct hr__text squeezed = {0}, text = {0};
+	struct chat     c = {.bos = bos ? bos : "",
+	                     .eos = eos ? eos : "",
+	                     .messages = messages,
+	                     .n_messages = n_messages,
+	                     .prompt = add_generation_prompt,
+	                     .out = &text,
+	                     .err = err};
 	if (!jinja)
 		return hr__fail(err, HR_EUNSUPPORTED,
 		                "The model has no chat template: give it a prompt instead of messages.");
 	int rc = check_messages(messages, n_messages, err);
 	if (rc)
 		return rc;
-	put(&squeezed, "");
-	put(&text, "");
-	squeeze(&squeezed, jinja);
+	hr__text_put(&squeezed, "");
+	hr__text_put(&text, "");
+	hr__chat_squeeze(&squeezed, jinja);
 	c.template = squeezed.data;
 	size_t i = 0;
 	while (!squeezed.failed && i < HR_COUNT_OF(families) && !families[i].is(&c))

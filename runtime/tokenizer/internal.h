@@ -83,7 +83,6 @@ bool hr__added_next(struct hr__added_iter *it, struct hr__span *span);
 /* Bytes of the character at text (length > 0), and its code point; 0 when it is
  * invalid, then *codepoint is how many bytes to replace by one U+FFFD. */
 size_t hr__utf8_decode(const char *text, size_t length, uint32_t *codepoint);
-size_t hr__utf8_encode(uint32_t codepoint, char out[4]);
 bool   hr__utf8_is_valid(const char *text, size_t length);
 /* A copy with U+FFFD for what is invalid; NULL: out of memory. */
 char *hr__utf8_repair(const char *text, size_t length, size_t *out_length);

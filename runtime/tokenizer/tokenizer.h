@@ -17,13 +17,14 @@ enum hr_tokenizer_kind {
 	HR_TOKENIZER_SPM, /* SentencePiece-style: pieces with U+2581, byte fallback; by scores or by merges */
 };
 
-enum hr_token_type { /* GGUF's tokenizer.ggml.token_type */
-	                 HR_TOKEN_NORMAL = 1,
-	                 HR_TOKEN_UNKNOWN = 2,
-	                 HR_TOKEN_CONTROL = 3,
-	                 HR_TOKEN_USER_DEFINED = 4,
-	                 HR_TOKEN_UNUSED = 5,
-	                 HR_TOKEN_BYTE = 6,
+/* GGUF's tokenizer.ggml.token_type. */
+enum hr_token_type {
+	HR_TOKEN_NORMAL = 1,
+	HR_TOKEN_UNKNOWN = 2,
+	HR_TOKEN_CONTROL = 3,
+	HR_TOKEN_USER_DEFINED = 4,
+	HR_TOKEN_UNUSED = 5,
+	HR_TOKEN_BYTE = 6,
 };
 
 struct hr_string {
@@ -44,31 +45,30 @@ enum hr_added_flag {
 struct hr_vocab {
 	enum hr_tokenizer_kind kind;
 	int32_t                n_tokens;
-	struct hr_string
-	        *tokens; /* [n_tokens] as the file spells them: byte-level BPE in GPT-2's byte alphabet */
-	float   *scores; /* [n_tokens] or NULL */
-	uint8_t *types;  /* [n_tokens] enum hr_token_type, or NULL (all NORMAL) */
-	int32_t  n_merges;
-	struct hr_string *merges; /* [n_merges] "left right", best first; or NULL */
-	char *pre; /* GGUF name of the pre-tokenizer ("llama-bpe", "qwen2", "smollm", "default", ...) or NULL */
-	struct hr_string *patterns; /* [n_patterns] regular expressions in order instead of `pre`, or NULL */
-	int32_t           n_patterns;
-	int32_t           bos, eos, unk, pad; /* -1: none */
-	int32_t           eog[16];            /* further tokens that end a generation */
-	int32_t           n_eog;
-	bool              add_bos, add_eos;
-	bool              add_space_prefix; /* SPM: a space before each stretch of text between control tokens */
-	bool              ignore_merges;    /* a whole pre-token that is in the vocabulary is taken at once */
+	struct hr_string      *tokens; /* [n_tokens] as the file spells them: BPE in GPT-2's byte alphabet */
+	float                 *scores; /* [n_tokens] or NULL */
+	uint8_t               *types;  /* [n_tokens] enum hr_token_type, or NULL (all NORMAL) */
+	int32_t                n_merges;
+	struct hr_string      *merges; /* [n_merges] "left right", best first; or NULL */
+	char                  *pre;    /* BPE: GGUF's name of the pre-tokenizer ("llama-bpe", "qwen2", ...) */
+	int32_t                n_patterns;
+	struct hr_string      *patterns; /* BPE: [n_patterns] regular expressions in order; NULL: see `pre` */
+	int32_t                bos, eos, unk, pad; /* -1: none */
+	int32_t                n_eog;
+	int32_t                eog[16]; /* further tokens that end a generation */
+	bool                   add_bos, add_eos;
+	bool                   add_space_prefix; /* SPM: a space before each stretch between control tokens */
+	bool                   ignore_merges; /* a whole pre-token that is in the vocabulary is taken at once */
+	char                  *chat_template; /* Jinja text, or NULL */
 
 	/* What only a tokenizer.json says; all zero is right for GGUF. */
 	uint8_t *added; /* [n_tokens] enum hr_added_flag of tokens that are split off first, or NULL */
 	bool     nfc;   /* BPE: normalise to NFC first */
 	bool     use_unk, fuse_unk; /* text without a piece becomes unk (a run of it one unk); else left out */
 	bool     byte_fallback;     /* SPM by merges: text without a piece becomes bytes; by scores always so */
-	bool     metaspace;         /* SPM: the space prefix is left out where the text begins with a space ... */
-	bool     prefix_first_only; /* ... and stands only where the whole text begins */
+	bool     metaspace;         /* SPM: no space prefix where text begins with a space ... */
+	bool     prefix_first_only; /* ... and nowhere but where the whole text begins */
 	bool     split_at_spaces;   /* SPM: no piece has a space behind its first character */
-	char    *chat_template;     /* Jinja text, or NULL */
 };
 
 void hr_vocab_release(struct hr_vocab *vocab);

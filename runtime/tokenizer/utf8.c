@@ -35,11 +35,6 @@ size_t hr__utf8_decode(const char *text, size_t length, uint32_t *codepoint)
 	return n;
 }
 
-size_t hr__utf8_encode(uint32_t codepoint, char out[4])
-{
-	return (size_t)utf8proc_encode_char((utf8proc_int32_t)codepoint, (utf8proc_uint8_t *)out);
-}
-
 bool hr__utf8_is_valid(const char *text, size_t length)
 {
 	uint32_t c;
