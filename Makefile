@@ -6,12 +6,13 @@ PREFIX ?= /usr/local
 build: ## the program at build/headrace, the library at build/libheadrace.so and .a
 	@scripts/setup
 	@test -f build/build.ninja || cmake --preset release
-	@cmake --build build
+	@cmake --build build --target headrace headrace_shared headrace_archive
 
 demo: build ## a model that doesn't fit its memory, streaming
 	@scripts/demo
 
 test: build
+	@cmake --build build
 	@scripts/fetch-models || echo "make test: going on without the models; tests that need one are skipped" >&2
 	@ctest --test-dir build --output-on-failure
 
