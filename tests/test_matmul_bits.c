@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-enum { ROWS = 90, COLS = 608, TOKENS = 133 };
+enum { ROWS = 90, COLS = 1120, TOKENS = 133 };
 
 struct call {
 	int          n_threads;

@@ -101,11 +101,12 @@ static void multiply(const void *args, int64_t begin, int64_t end)
 	}
 }
 
-/* Long runs of rows for each thread, but about eight turns for everyone. */
+/* Long runs of rows for each thread, in whole groups of 64 where they are long, but
+ * about eight turns for everyone. */
 static int64_t grain_of(int64_t n_items, int n_threads)
 {
 	int64_t grain = n_items / ((int64_t)n_threads * 8);
-	return grain < 1 ? 1 : grain > 16 ? 16 : grain;
+	return grain < 1 ? 1 : grain > 16 ? 16 : grain > 4 ? grain / 4 * 4 : grain;
 }
 
 int hr__cpu_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *products,
