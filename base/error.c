@@ -10,8 +10,8 @@ const char *hr_error_text(int code)
 	switch (code) {
 	case HR_OK:
 		return "success";
-#define HR_X(name, value, text)                                                                \
-	case name:                                                                                 \
+#define HR_X(name, value, text)                                                                              \
+	case name:                                                                                               \
 		return text;
 		HR_ERROR_CODES(HR_X)
 #undef HR_X

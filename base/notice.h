@@ -9,6 +9,7 @@ struct hr_notice_sink {
 	void *user;
 };
 
-void hr__notice(const struct hr_notice_sink *sink, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void hr__notice(const struct hr_notice_sink *sink, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

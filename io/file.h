@@ -20,10 +20,10 @@
 
 struct hr_file {
 	char    *path;
-	int      fd_direct;   /* O_DIRECT; -1 when the file system refuses it */
+	int      fd_direct; /* O_DIRECT; -1 when the file system refuses it */
 	int      fd_buffered;
 	uint64_t size_bytes;
-	uint32_t mem_align;    /* what statx(STATX_DIOALIGN) asks for; <= HR_IO_ALIGN or fd_direct is -1 */
+	uint32_t mem_align; /* what statx(STATX_DIOALIGN) asks for; <= HR_IO_ALIGN or fd_direct is -1 */
 	uint32_t offset_align;
 	int64_t  mtime_ns;
 	char     direct_refused[96]; /* why fd_direct is -1; empty otherwise */
@@ -38,6 +38,7 @@ int hr_file_check_unchanged(const struct hr_file *file, struct hr_error *err);
 
 /* Read exactly `bytes` at `offset` through the page cache; for headers.
  * HR_ETRUNCATED, HR_EIO. Blocks. */
-int hr_file_read_exact(const struct hr_file *file, uint64_t offset, void *dst, size_t bytes, struct hr_error *err);
+int hr_file_read_exact(const struct hr_file *file, uint64_t offset, void *dst, size_t bytes,
+                       struct hr_error *err);
 
 #endif

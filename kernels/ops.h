@@ -96,20 +96,21 @@ struct hr_ops_table {
 	            const struct hr_batch *batch);
 
 	/* Write k and v, both [n_tokens][n_kv_heads][head_dim] with row strides, to their pages. */
-	int (*kv_store)(struct hr_ops *ops, struct hr_stream *stream, const struct hr_kv_layer *kv, const float *k,
-	                int64_t k_stride, const float *v, int64_t v_stride, const struct hr_batch *batch);
+	int (*kv_store)(struct hr_ops *ops, struct hr_stream *stream, const struct hr_kv_layer *kv,
+	                const float *k, int64_t k_stride, const float *v, int64_t v_stride,
+	                const struct hr_batch *batch);
 
 	/* out[t][h][:] = softmax(scale * q[t][h] . K) V over the positions
 	 * max(0, pos[t] - window + 1) .. pos[t] of t's own sequence (window 0: all),
 	 * which must have been stored. Query head h reads KV head
 	 * h / (n_heads / n_kv_heads). out[n_tokens][n_heads][head_dim] is dense. */
-	int (*attention)(struct hr_ops *ops, struct hr_stream *stream, float *out, const float *q, int64_t q_stride,
-	                 int32_t n_heads, const struct hr_kv_layer *kv, float scale, int32_t window,
-	                 const struct hr_batch *batch);
+	int (*attention)(struct hr_ops *ops, struct hr_stream *stream, float *out, const float *q,
+	                 int64_t q_stride, int32_t n_heads, const struct hr_kv_layer *kv, float scale,
+	                 int32_t window, const struct hr_batch *batch);
 
 	/* y[i] = silu(gate[i]) * up[i] for i < n, silu(x) = x / (1 + e^-x); y may be gate. */
-	int (*silu_mul)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *gate, const float *up,
-	                int64_t n);
+	int (*silu_mul)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *gate,
+	                const float *up, int64_t n);
 
 	/* y[i] += x[i] for i < n. */
 	int (*add)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x, int64_t n);

@@ -14,19 +14,19 @@
 #include <stdint.h>
 
 /* X(enum, name, GGUF type id, safetensors name or "", elements per block, bytes per block) */
-#define HR_TYPES(X)                                                                            \
-	X(HR_TYPE_F32, "f32", 0, "F32", 1, 4)                                                      \
-	X(HR_TYPE_F16, "f16", 1, "F16", 1, 2)                                                      \
-	X(HR_TYPE_BF16, "bf16", 30, "BF16", 1, 2)                                                  \
-	X(HR_TYPE_Q8_0, "q8_0", 8, "", 32, 34)                                                     \
-	X(HR_TYPE_Q4_0, "q4_0", 2, "", 32, 18)                                                     \
+#define HR_TYPES(X)                                                                                          \
+	X(HR_TYPE_F32, "f32", 0, "F32", 1, 4)                                                                    \
+	X(HR_TYPE_F16, "f16", 1, "F16", 1, 2)                                                                    \
+	X(HR_TYPE_BF16, "bf16", 30, "BF16", 1, 2)                                                                \
+	X(HR_TYPE_Q8_0, "q8_0", 8, "", 32, 34)                                                                   \
+	X(HR_TYPE_Q4_0, "q4_0", 2, "", 32, 18)                                                                   \
 	X(HR_TYPE_Q4_1, "q4_1", 3, "", 32, 20)
 
 enum hr_type {
 #define HR_X(id, name, gguf, st, elems, bytes) id,
 	HR_TYPES(HR_X)
 #undef HR_X
-	HR_TYPE_COUNT
+	    HR_TYPE_COUNT
 };
 
 struct hr_type_info {
@@ -42,9 +42,9 @@ struct hr_type_info {
 };
 
 const struct hr_type_info *hr_type_info(enum hr_type type);
-int hr_type_of_gguf_id(uint32_t id);             /* enum hr_type, or -1 */
-int hr_type_of_safetensors_name(const char *name); /* enum hr_type, or -1 */
-int hr_type_of_name(const char *name);           /* enum hr_type, or -1 */
+int                        hr_type_of_gguf_id(uint32_t id);               /* enum hr_type, or -1 */
+int                        hr_type_of_safetensors_name(const char *name); /* enum hr_type, or -1 */
+int                        hr_type_of_name(const char *name);             /* enum hr_type, or -1 */
 
 /* Bytes of a row of `cols` elements; 0 when cols is no multiple of the block. */
 static inline size_t hr_type_row_bytes(const struct hr_type_info *t, uint64_t cols)

@@ -13,21 +13,21 @@ extern "C" {
 #endif
 
 /* X(name, value, text) */
-#define HR_ERROR_CODES(X)                                                                      \
-	X(HR_EINVAL, -1, "invalid argument")                                                       \
-	X(HR_ENOMEM, -2, "out of host memory")                                                     \
-	X(HR_EDEVMEM, -3, "out of device memory")                                                  \
-	X(HR_EBUDGET, -4, "the budget is below the smallest that works")                           \
-	X(HR_EIO, -5, "input/output error")                                                        \
-	X(HR_ETRUNCATED, -6, "file ends before its data does")                                     \
-	X(HR_ECHANGED, -7, "file changed while in use")                                            \
-	X(HR_ENOENT, -8, "no such file")                                                           \
-	X(HR_EFORMAT, -9, "malformed file")                                                        \
-	X(HR_EUNSUPPORTED, -10, "unsupported")                                                     \
-	X(HR_EAGAIN, -11, "not now, try again later")                                              \
-	X(HR_ECANCELED, -12, "canceled")                                                           \
-	X(HR_EDEVICE, -13, "device failure")                                                       \
-	X(HR_ECONTEXT, -14, "longer than the context")                                             \
+#define HR_ERROR_CODES(X)                                                                                    \
+	X(HR_EINVAL, -1, "invalid argument")                                                                     \
+	X(HR_ENOMEM, -2, "out of host memory")                                                                   \
+	X(HR_EDEVMEM, -3, "out of device memory")                                                                \
+	X(HR_EBUDGET, -4, "the budget is below the smallest that works")                                         \
+	X(HR_EIO, -5, "input/output error")                                                                      \
+	X(HR_ETRUNCATED, -6, "file ends before its data does")                                                   \
+	X(HR_ECHANGED, -7, "file changed while in use")                                                          \
+	X(HR_ENOENT, -8, "no such file")                                                                         \
+	X(HR_EFORMAT, -9, "malformed file")                                                                      \
+	X(HR_EUNSUPPORTED, -10, "unsupported")                                                                   \
+	X(HR_EAGAIN, -11, "not now, try again later")                                                            \
+	X(HR_ECANCELED, -12, "canceled")                                                                         \
+	X(HR_EDEVICE, -13, "device failure")                                                                     \
+	X(HR_ECONTEXT, -14, "longer than the context")                                                           \
 	X(HR_EINTERNAL, -15, "internal error")
 
 enum hr_error_code {

@@ -59,11 +59,11 @@ void hr_model_close(struct hr_model *model); /* NULL is fine */
 
 struct hr_model_info {
 	const char *path;
-	const char *format;  /* "gguf" or "safetensors" */
-	const char *family;  /* "llama", "mistral", "qwen2" */
-	const char *dtype;   /* of most weight bytes: "q4_1" */
+	const char *format; /* "gguf" or "safetensors" */
+	const char *family; /* "llama", "mistral", "qwen2" */
+	const char *dtype;  /* of most weight bytes: "q4_1" */
 	int         n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab;
-	int         n_ctx_train;  /* tokens */
+	int         n_ctx_train; /* tokens */
 	bool        tied_embedding;
 	uint64_t    n_params;
 	uint64_t    weight_bytes;
@@ -75,13 +75,13 @@ struct hr_model_info {
 	const char *chat_template; /* Jinja text, or NULL */
 	int         bos, eos;      /* token ids, -1: none */
 	float       rope_theta;
-	const char *rope_scaling;  /* "none", "linear", "llama3" */
+	const char *rope_scaling; /* "none", "linear", "llama3" */
 };
 const struct hr_model_info *hr_model_info(const struct hr_model *model);
 
 struct hr_tensor_info {
 	const char *name;
-	const char *type;     /* "f16", "q4_0", ... */
+	const char *type; /* "f16", "q4_0", ... */
 	int         n_dims;
 	uint64_t    shape[4]; /* row-major, slowest first */
 	const char *file;
@@ -100,8 +100,8 @@ int64_t hr_model_tokenize(const struct hr_model *model, const char *text, size_t
 
 /* Text of ids, NUL-terminated when it fits; control tokens are left out unless
  * `special`. Returns its length in bytes. */
-int64_t hr_model_detokenize(const struct hr_model *model, const int32_t *ids, size_t n_ids, bool special, char *text,
-                            size_t capacity, struct hr_error *err);
+int64_t hr_model_detokenize(const struct hr_model *model, const int32_t *ids, size_t n_ids, bool special,
+                            char *text, size_t capacity, struct hr_error *err);
 
 struct hr_chat_message {
 	const char *role;    /* "system", "user", "assistant" */
@@ -125,43 +125,43 @@ typedef void (*hr_notice_fn)(void *user, const char *sentence);
 typedef int (*hr_progress_fn)(void *user, uint64_t done, uint64_t total);
 
 struct hr_plan_options {
-	const char *device;              /* "auto", "cpu", "cuda", "cuda:N" */
-	uint64_t    device_memory_bytes; /* 0: what is free, less a margin. On the CPU: RAM for weights */
-	uint64_t    host_memory_bytes;   /* 0: what is free, less a margin; pinned RAM tier of a GPU */
-	int         window_layers;       /* blocks on the device, residents + slots; HR_AUTO */
-	bool        full;                /* everything resident, or fail */
-	int         resident_layers;     /* upper bound; HR_AUTO */
-	int         slots;               /* >= 2; HR_AUTO */
-	const char *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
-	uint64_t    chunk_bytes;         /* of one read; 0: auto */
-	int         read_depth;          /* reads in flight; 0: auto */
-	const char *reader;              /* "auto", "uring", "pread" */
-	uint64_t    max_disk_rate;       /* bytes per second; 0: unlimited */
-	int         n_ctx;               /* tokens of KV cache per sequence; 0: min(n_ctx_train, 4096) */
-	int         n_seqs;              /* sequences at the same time; 0: 1 */
-	int         n_batch;             /* most tokens in a pass; 0: 512 */
-	int         n_threads;           /* 0: one per core */
-	const char *kv_type;             /* "f16" (NULL), "f32" */
-	const char *cpu_isa;             /* "auto" (NULL), "portable", "avx2", "avx512" */
-	bool        trace;               /* record spans for hr_session_write_trace() */
+	const char    *device;              /* "auto", "cpu", "cuda", "cuda:N" */
+	uint64_t       device_memory_bytes; /* 0: what is free, less a margin. On the CPU: RAM for weights */
+	uint64_t       host_memory_bytes;   /* 0: what is free, less a margin; pinned RAM tier of a GPU */
+	int            window_layers;       /* blocks on the device, residents + slots; HR_AUTO */
+	bool           full;                /* everything resident, or fail */
+	int            resident_layers;     /* upper bound; HR_AUTO */
+	int            slots;               /* >= 2; HR_AUTO */
+	const char    *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
+	uint64_t       chunk_bytes;         /* of one read; 0: auto */
+	int            read_depth;          /* reads in flight; 0: auto */
+	const char    *reader;              /* "auto", "uring", "pread" */
+	uint64_t       max_disk_rate;       /* bytes per second; 0: unlimited */
+	int            n_ctx;               /* tokens of KV cache per sequence; 0: min(n_ctx_train, 4096) */
+	int            n_seqs;              /* sequences at the same time; 0: 1 */
+	int            n_batch;             /* most tokens in a pass; 0: 512 */
+	int            n_threads;           /* 0: one per core */
+	const char    *kv_type;             /* "f16" (NULL), "f32" */
+	const char    *cpu_isa;             /* "auto" (NULL), "portable", "avx2", "avx512" */
+	bool           trace;               /* record spans for hr_session_write_trace() */
 	hr_notice_fn   on_notice;
-	hr_progress_fn on_progress;      /* while a session loads */
-	void          *user;             /* for both */
+	hr_progress_fn on_progress; /* while a session loads */
+	void          *user;        /* for both */
 };
 void hr_plan_options_init(struct hr_plan_options *options);
 
 struct hr_plan_info {
-	const char *device;      /* "cpu", "cuda:0" */
+	const char *device; /* "cpu", "cuda:0" */
 	const char *device_name;
 	int         n_layers;
 	int         window_layers, resident_layers, slots, host_layers, disk_layers;
 	uint64_t    device_budget_bytes;
-	uint64_t    device_bytes;     /* weights: residents, slots, ends */
+	uint64_t    device_bytes; /* weights: residents, slots, ends */
 	uint64_t    resident_bytes, slot_bytes;
 	uint64_t    kv_bytes, activation_bytes;
-	uint64_t    host_bytes;       /* staging and RAM tier */
+	uint64_t    host_bytes; /* staging and RAM tier */
 	uint64_t    disk_bytes_per_pass, link_bytes_per_pass;
-	const char *reader;           /* "io_uring", "pread"; NULL before a session is open */
+	const char *reader; /* "io_uring", "pread"; NULL before a session is open */
 	uint64_t    chunk_bytes;
 	int         read_depth;
 	int         n_ctx, n_seqs, n_batch, n_threads;
@@ -179,7 +179,8 @@ void hr_plan_free(struct hr_plan *plan);
 const struct hr_plan_info *hr_plan_info(const struct hr_plan *plan);
 /* Entry `index` of the device map: a Hugging Face module name ("model.embed_tokens",
  * "model.layers.0", "model.norm", "lm_head") and "device", "host" or "disk". HR_EINVAL past the end. */
-int hr_plan_module(const struct hr_plan *plan, int index, const char **module, const char **tier, uint64_t *bytes);
+int hr_plan_module(const struct hr_plan *plan, int index, const char **module, const char **tier,
+                   uint64_t *bytes);
 /* Sentence `index` < n_fallbacks: what was asked for and not done, and why. NULL past the end. */
 const char *hr_plan_fallback(const struct hr_plan *plan, int index);
 
@@ -189,8 +190,8 @@ struct hr_session;
 
 /* Plan, allocate everything and load the residents; blocks until loaded. After this no memory is allocated
  * on the device. HR_EBUDGET, HR_EDEVMEM, HR_ENOMEM, HR_EIO, HR_EUNSUPPORTED, ... */
-int  hr_session_open(struct hr_session **out, const struct hr_model *model, const struct hr_plan_options *options,
-                     struct hr_error *err);
+int  hr_session_open(struct hr_session **out, const struct hr_model *model,
+                     const struct hr_plan_options *options, struct hr_error *err);
 void hr_session_close(struct hr_session *session); /* NULL is fine; drains whatever is in flight */
 
 /* The plan that was carried out; valid until close. */
@@ -211,19 +212,19 @@ struct hr_sampling {
 typedef void (*hr_logits_fn)(void *user, uint64_t id, int position, const float *logits, int n_vocab);
 
 struct hr_request {
-	const char    *text;      /* UTF-8, tokenized as hr_model_tokenize(add_special, parse_special) ... */
-	size_t         length;    /* 0: strlen(text) */
-	bool           add_special, parse_special;
-	const int32_t *ids;       /* ... or token ids, when not NULL */
-	size_t         n_ids;
-	int            max_new_tokens; /* 0: until EOS or the end of the context */
-	bool           ignore_eos;
+	const char        *text;   /* UTF-8, tokenized as hr_model_tokenize(add_special, parse_special) ... */
+	size_t             length; /* 0: strlen(text) */
+	bool               add_special, parse_special;
+	const int32_t     *ids; /* ... or token ids, when not NULL */
+	size_t             n_ids;
+	int                max_new_tokens; /* 0: until EOS or the end of the context */
+	bool               ignore_eos;
 	struct hr_sampling sampling;
-	const char *const *stop;  /* strings that end the output, not part of it */
-	int            n_stop;
-	bool           logits_all;
-	hr_logits_fn   on_logits;
-	void          *user;
+	const char *const *stop; /* strings that end the output, not part of it */
+	int                n_stop;
+	bool               logits_all;
+	hr_logits_fn       on_logits;
+	void              *user;
 };
 void hr_request_init(struct hr_request *request);
 
@@ -247,28 +248,28 @@ struct hr_request_state {
 	enum hr_finish finish;
 	int            n_prompt_tokens;
 	int            n_new_tokens;
-	uint64_t       logits_xxh64; /* over the raw bits of the logits of every sampled position */
+	uint64_t       logits_xxh64;              /* over the raw bits of the logits of every sampled position */
 	uint64_t       first_token_ns, finish_ns; /* since submit; 0: not yet */
 };
 int hr_session_state(struct hr_session *session, uint64_t id, struct hr_request_state *out);
 /* Generated ids so far; returns how many there are. */
 int64_t hr_session_tokens(struct hr_session *session, uint64_t id, int32_t *ids, size_t capacity);
-int hr_session_cancel(struct hr_session *session, uint64_t id); /* takes effect between passes */
-int hr_session_forget(struct hr_session *session, uint64_t id); /* a finished request: free its memory */
+int     hr_session_cancel(struct hr_session *session, uint64_t id); /* takes effect between passes */
+int     hr_session_forget(struct hr_session *session, uint64_t id); /* a finished request: free its memory */
 
 /* What was measured since the session was opened (or since hr_session_reset_report). */
 struct hr_report {
 	double   load_ms;
 	uint64_t prefill_tokens, decode_tokens, passes;
-	double   prefill_ms, decode_ms;       /* a pass counts as prefill when it holds prompt tokens */
+	double   prefill_ms, decode_ms; /* a pass counts as prefill when it holds prompt tokens */
 	double   pass_ms_median, decode_pass_ms_median;
-	uint64_t disk_bytes, link_bytes;      /* streamed */
-	double   disk_gbps, link_gbps;        /* 1e9 bytes per second while busy; 0: not used */
+	uint64_t disk_bytes, link_bytes; /* streamed */
+	double   disk_gbps, link_gbps;   /* 1e9 bytes per second while busy; 0: not used */
 	double   compute_ms, stall_ms;
-	double   ceiling_ms;                  /* of all passes: the slowest of disk, link and compute alone */
-	double   efficiency;                  /* ceiling_ms / time of the passes */
+	double   ceiling_ms; /* of all passes: the slowest of disk, link and compute alone */
+	double   efficiency; /* ceiling_ms / time of the passes */
 	uint64_t device_peak_bytes, host_peak_bytes, rss_peak_bytes;
-	uint64_t logits_xxh64;                /* over all requests in order of submission */
+	uint64_t logits_xxh64; /* over all requests in order of submission */
 };
 void hr_session_report(struct hr_session *session, struct hr_report *out);
 void hr_session_reset_report(struct hr_session *session);
@@ -280,7 +281,7 @@ int hr_session_write_trace(struct hr_session *session, const char *path, struct 
 
 enum hr_check_status { HR_CHECK_OK, HR_CHECK_SLOW, HR_CHECK_MISSING };
 struct hr_check {
-	const char          *name;   /* "io_uring", "o_direct", "memlock", "disk", ... */
+	const char          *name; /* "io_uring", "o_direct", "memlock", "disk", ... */
 	enum hr_check_status status;
 	const char          *detail; /* what was found, with units */
 	const char          *advice; /* what to do; empty when ok */
@@ -294,8 +295,8 @@ int hr_doctor(const char *directory, hr_check_fn fn, void *user, struct hr_error
 /* Write a GGUF of real shapes and random weights. `like`: a name out of
  * hr_synth_shapes(); `type`: "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1". The same
  * seed gives the same file. Written to a temporary name and renamed; HR_EIO leaves nothing behind. */
-int         hr_synth(const char *path, const char *like, const char *type, uint64_t seed, hr_progress_fn progress,
-                     void *user, struct hr_error *err);
+int hr_synth(const char *path, const char *like, const char *type, uint64_t seed, hr_progress_fn progress,
+             void *user, struct hr_error *err);
 const char *hr_synth_shapes(void); /* "tinyllama-1.1b, llama-7b, ..." */
 
 #ifdef __cplusplus

@@ -80,7 +80,8 @@ struct hr_device_host_options {
 	uint64_t              budget_bytes;
 	struct hr_notice_sink notices;
 };
-int hr_device_host_open(struct hr_device **out, const struct hr_device_host_options *options, struct hr_error *err);
+int hr_device_host_open(struct hr_device **out, const struct hr_device_host_options *options,
+                        struct hr_error *err);
 
 /* The host's way of launching a kernel: `fn` is called for item ranges that
  * together cover [0, n_items) exactly once, on the compute threads, in any order

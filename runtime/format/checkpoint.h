@@ -69,7 +69,8 @@ struct hr_checkpoint {
 
 /* Open a GGUF file (its first shard when split) or a Hugging Face directory.
  * HR_ENOENT, HR_EIO, HR_EFORMAT, HR_ETRUNCATED, HR_EUNSUPPORTED, HR_ENOMEM; HR_EINVAL: a shard that is
- * not the first. A model without a tokenizer, or with one of an unsupported kind, opens with has_vocab false. */
+ * not the first. A model without a tokenizer, or with one of an unsupported kind, opens with has_vocab false.
+ */
 int  hr_checkpoint_open(struct hr_checkpoint *c, const char *path, struct hr_error *err);
 void hr_checkpoint_release(struct hr_checkpoint *c); /* a zeroed struct is fine */
 
