@@ -70,7 +70,7 @@ static void passes_agree(uint64_t want)
 static void is_exact(void **state)
 {
 	(void)state;
-	int                    n = exact_quick() ? 5 : 30, n_alone = exact_quick() ? 2 : 8;
+	int                    n = exact_quick() ? 3 : 30, n_alone = exact_quick() ? 1 : 8;
 	struct run_result      together = {0}, alone = {0};
 	struct hr_plan_options o = exact_options(model, NULL, N_PROMPTS, N_CTX);
 	assert_int_equal(run_prompts(&together, model, &o, prompts, N_PROMPTS, NULL, NULL), 0);
