@@ -12,8 +12,10 @@
  *     struct hr_request req; hr_request_init(&req);
  *     req.text = "Once upon a time"; req.max_new_tokens = 64;
  *     if (hr_session_submit(session, &req, &id, &err)) return fail(&err);
- *     while ((n = hr_session_step(session, &err)) > 0)
+ *     do {
+ *         n = hr_session_step(session, &err);
  *         while ((len = hr_session_read(session, id, buf, sizeof buf)) > 0) fwrite(buf, 1, len, stdout);
+ *     } while (n > 0);
  *     hr_session_close(session); hr_model_close(model);
  *
  * Errors. Functions return 0 (or a count) on success and a negative HR_E code
