@@ -16,15 +16,20 @@ pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 add_library(headrace_flags INTERFACE)
 target_compile_features(headrace_flags INTERFACE c_std_11)
 target_compile_definitions(headrace_flags INTERFACE _GNU_SOURCE)
-target_compile_options(headrace_flags INTERFACE -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes
-  -Wmissing-prototypes -Wvla -fvisibility=default -ffp-contract=off)
+set(flags -Wall -Wextra -fvisibility=default -ffp-contract=off)
 if(HEADRACE_WERROR)
-  target_compile_options(headrace_flags INTERFACE -Werror)
+  list(APPEND flags -Werror)
 endif()
 if(HEADRACE_SANITIZE)
-  target_compile_options(headrace_flags INTERFACE -fsanitize=${HEADRACE_SANITIZE} -fno-omit-frame-pointer)
+  list(APPEND flags -fsanitize=${HEADRACE_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(headrace_flags INTERFACE -fsanitize=${HEADRACE_SANITIZE})
 endif()
+# In CUDA these are for the host compiler, and nvcc has flags of its own for the rest.
+list(JOIN flags "," host_flags)
+target_compile_options(headrace_flags INTERFACE
+  "$<$<COMPILE_LANGUAGE:C,CXX>:${flags}>"
+  "$<$<COMPILE_LANGUAGE:C>:-Wshadow;-Wpointer-arith;-Wstrict-prototypes;-Wmissing-prototypes;-Wvla>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${host_flags}>")
 target_link_libraries(headrace_flags INTERFACE Threads::Threads)
 
 # A directory whose only entries are links to what `room` may include.

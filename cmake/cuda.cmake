@@ -1,0 +1,43 @@
+# CUDA is optional and found by itself: HEADRACE_CUDA=OFF leaves it out, ON
+# insists on it. Sets HEADRACE_HAS_CUDA, and the language CUDA is there with it.
+set(HEADRACE_CUDA AUTO CACHE STRING "The CUDA device: AUTO (when the toolkit is found), ON or OFF")
+set(HEADRACE_HAS_CUDA OFF)
+
+# What binaries are made for: this machine's cards, or one per generation since
+# Ampere, of those that the toolkit knows. A binary of x.0 runs on every x.y; what
+# comes after the last one gets PTX.
+function(headrace_cuda_architectures out)
+  file(GLOB cards /proc/driver/nvidia/gpus/*)
+  set(list 80-real)
+  if(cards AND NOT CMAKE_VERSION VERSION_LESS 3.24)
+    set(list native)
+  elseif(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)
+    list(APPEND list 90-real 100-real 120)
+  elseif(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 11.8)
+    list(APPEND list 90)
+  else()
+    set(list 80)
+  endif()
+  set(${out} ${list} PARENT_SCOPE)
+endfunction()
+
+if(HEADRACE_CUDA)
+  find_package(CUDAToolkit QUIET)
+  if(CUDAToolkit_FOUND AND NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+  endif()
+  if(CUDAToolkit_FOUND)
+    include(CheckLanguage)
+    check_language(CUDA)
+  endif()
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      headrace_cuda_architectures(CMAKE_CUDA_ARCHITECTURES)
+    endif()
+    enable_language(CUDA)
+    set(HEADRACE_HAS_CUDA ON)
+    message(STATUS "CUDA ${CUDAToolkit_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
+  elseif(NOT HEADRACE_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "HEADRACE_CUDA is ${HEADRACE_CUDA}, but no CUDA toolkit was found; install one, or leave the option out.")
+  endif()
+endif()
