@@ -1,0 +1,202 @@
+/* The simulator: one walk over the layers in the order of use, with a clock for everybody
+ * who works.
+ *
+ * Every worker of the pipeline takes its jobs in the same cyclic order, so no queue of
+ * events is needed: when the walk comes to a layer, all that its reads, copies and kernels
+ * can wait for lies behind it, and each begins at the latest of those times.
+ *
+ *     fetcher  opens a slot when it is EMPTY (direct: and its last kernel has ended, guard 2),
+ *              takes a buffer when the copy out of it is complete (guard 1), submits
+ *     disk     at most read_depth reads in flight, their bytes one after the other
+ *     copier   puts a copy on the copy stream when its read is over, in order
+ *     link     one copy at a time; into a slot only after its last kernel (guard 2, staged)
+ *     host     acquires in order; on a staged device it runs ahead of the kernels, so a slot
+ *              is EMPTY to the fetcher before it is free to the link
+ *     compute  the kernels of a layer when host, link and the layer before are done
+ *
+ * The rings of window.c are here rings of times: slot k % slots, buffer k % buffers. */
+#include "scheduler/simulate.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#include <math.h>
+
+#define MAX_PASSES     32
+#define SAME_TIME      1e-4 /* relative difference of two passes that ends the simulation */
+#define DIRECT_BUFFERS 32   /* reads that may be submitted at once, as in window_memory.c */
+
+struct slot {
+	double emptied_ns;  /* the host released it */
+	double released_ns; /* its last kernel ended */
+};
+
+struct simulation {
+	const struct hr_sim_pipeline *p;
+	const struct hr_sim_layer    *layers;
+	int                           n_layers;
+	struct slot                  *slots;
+	double                       *buffers; /* [n_buffers] until when each is taken */
+	double                       *reads;   /* [read_depth] ends of the last reads */
+	int                           n_buffers;
+	uint64_t                      n_uses, n_chunks, n_reads;
+
+	double fetcher_ns, disk_ns, copier_ns, link_ns, host_ns, compute_ns; /* the clocks */
+
+	struct hr_sim_result r; /* of the pass that runs */
+	double               begin_ns;
+	hr_sim_span_fn       on_span; /* NULL: not this pass */
+	void                *user;
+};
+
+static void tell(const struct simulation *s, enum hr_lane lane, int layer, double begin, double end)
+{
+	if (s->on_span)
+		s->on_span(s->user, &(struct hr_sim_span){lane, layer, begin - s->begin_ns, end - s->begin_ns});
+}
+
+/* One chunk from the disk; when it is there. */
+static double read_chunk(struct simulation *s, int layer, double bytes)
+{
+	double *in_flight = &s->reads[s->n_reads++ % (uint64_t)s->p->read_depth];
+	double  issued = fmax(s->fetcher_ns, *in_flight);
+	double  begin = fmax(issued + s->p->disk_latency_ns, s->disk_ns);
+	s->disk_ns = *in_flight = begin + bytes / s->p->disk_rate;
+	s->r.disk_ns += bytes / s->p->disk_rate;
+	tell(s, HR_LANE_DISK, layer, begin, s->disk_ns);
+	return s->disk_ns;
+}
+
+/* One chunk over the link, when it is on the host at `there`; when it is on the device. */
+static double copy_chunk(struct simulation *s, int layer, double bytes, double there, double slot_free)
+{
+	double took = s->p->link_latency_ns + bytes / s->p->link_rate;
+	s->copier_ns = fmax(s->copier_ns, there);
+	double begin = fmax(fmax(s->copier_ns, s->link_ns), slot_free);
+	s->link_ns = begin + took;
+	s->r.link_ns += took;
+	tell(s, HR_LANE_LINK, layer, begin, s->link_ns);
+	return s->link_ns;
+}
+
+/* Bring a streamed layer into `slot`; when the device has it. The host knows at copier_ns
+ * (staged), or then (direct). */
+static double fill(struct simulation *s, const struct slot *slot, int layer)
+{
+	const struct hr_sim_pipeline *p = s->p;
+	const struct hr_sim_layer    *l = &s->layers[layer];
+	double                        ready = 0;
+	s->fetcher_ns = fmax(s->fetcher_ns, p->host_addressable ? slot->released_ns : slot->emptied_ns);
+	for (uint64_t done = 0; done < l->bytes; done += p->chunk_bytes) {
+		uint64_t left = l->bytes - done;
+		double   bytes = (double)(left < p->chunk_bytes ? left : p->chunk_bytes);
+		if (l->tier == HR_TIER_HOST) {
+			ready = copy_chunk(s, layer, bytes, s->fetcher_ns, slot->released_ns);
+			continue;
+		}
+		double *buffer = &s->buffers[s->n_chunks++ % (uint64_t)s->n_buffers];
+		s->fetcher_ns = fmax(s->fetcher_ns, *buffer);
+		ready = read_chunk(s, layer, bytes);
+		if (!p->host_addressable)
+			ready = copy_chunk(s, layer, bytes, ready, slot->released_ns);
+		*buffer = ready;
+	}
+	return ready;
+}
+
+static void compute(struct simulation *s, int layer, double ready, bool streamed)
+{
+	double took = s->layers[layer].compute_ns;
+	double begin = fmax(fmax(s->compute_ns, s->host_ns), ready);
+	if (streamed)
+		s->r.stall_ns += begin - s->compute_ns;
+	s->compute_ns = begin + took;
+	s->r.compute_ns += took;
+	tell(s, HR_LANE_COMPUTE, layer, begin, s->compute_ns);
+}
+
+static void run_layer(struct simulation *s, int layer)
+{
+	if (s->layers[layer].tier == HR_TIER_DEVICE) {
+		compute(s, layer, 0, false);
+		return;
+	}
+	struct slot *slot = &s->slots[s->n_uses++ % (uint64_t)s->p->slots];
+	double       ready = fill(s, slot, layer);
+	s->host_ns = fmax(s->host_ns, s->p->host_addressable ? ready : s->copier_ns);
+	compute(s, layer, ready, true);
+	slot->emptied_ns = s->host_ns;
+	slot->released_ns = s->compute_ns;
+}
+
+static void run_pass(struct simulation *s)
+{
+	s->r = (struct hr_sim_result){0};
+	s->begin_ns = s->compute_ns;
+	for (int i = 0; i < s->n_layers; i++)
+		run_layer(s, i);
+	tell(s, HR_LANE_HOST, -1, s->compute_ns, s->compute_ns + s->p->between_ns);
+	s->compute_ns += s->p->between_ns; /* what comes next waits for it, and that is no stall */
+	s->host_ns = s->compute_ns;
+	s->r.pass_ns = s->compute_ns - s->begin_ns;
+}
+
+static void find_bound(struct hr_sim_result *r)
+{
+	r->ceiling_ns = fmax(r->compute_ns, fmax(r->disk_ns, r->link_ns));
+	r->bound = r->ceiling_ns > r->compute_ns ? r->ceiling_ns > r->disk_ns ? HR_LANE_LINK : HR_LANE_DISK
+	                                         : HR_LANE_COMPUTE;
+}
+
+static int check(const struct hr_sim_pipeline *p, const struct hr_sim_layer *layers, int n_layers,
+                 struct hr_error *err)
+{
+	bool reads = false, copies = false;
+	for (int i = 0; i < n_layers; i++) {
+		reads |= layers[i].tier == HR_TIER_DISK;
+		copies |= layers[i].tier != HR_TIER_DEVICE && !p->host_addressable;
+	}
+	if ((reads || copies) && (p->slots < 1 || !p->chunk_bytes))
+		return hr__fail(err, HR_EINVAL, "A pass that streams layers needs a slot and a chunk size.");
+	if (reads && (!(p->disk_rate > 0) || p->read_depth < 1))
+		return hr__fail(err, HR_EINVAL, "A pass that reads needs a disk rate and a read depth above zero.");
+	if (copies && (!(p->link_rate > 0) || p->staging_buffers < (reads ? 1 : 0)))
+		return hr__fail(err, HR_EINVAL, "A pass that copies needs a link rate above zero and staging.");
+	return 0;
+}
+
+int hr_simulate(struct hr_sim_result *result, const struct hr_sim_pipeline *p,
+                const struct hr_sim_layer *layers, int n_layers, hr_sim_span_fn on_span, void *user,
+                struct hr_error *err)
+{
+	int rc = check(p, layers, n_layers, err);
+	if (rc)
+		return rc;
+	struct simulation s = {.p = p, .layers = layers, .n_layers = n_layers, .user = user};
+	int               n_direct = 4 * p->read_depth > DIRECT_BUFFERS ? 4 * p->read_depth : DIRECT_BUFFERS;
+	s.n_buffers = p->host_addressable ? n_direct : p->staging_buffers;
+	s.slots = hr__calloc((size_t)p->slots, sizeof *s.slots);
+	s.buffers = hr__calloc((size_t)s.n_buffers, sizeof *s.buffers);
+	s.reads = hr__calloc((size_t)p->read_depth, sizeof *s.reads);
+	if (!s.slots || !s.buffers || !s.reads)
+		rc = hr__fail(err, HR_ENOMEM, "There is no memory to simulate a pass.");
+	double before = 0;
+	for (int pass = 0; pass < MAX_PASSES && !rc; pass++) {
+		run_pass(&s);
+		if (fabs(s.r.pass_ns - before) <= SAME_TIME * s.r.pass_ns)
+			break;
+		before = s.r.pass_ns;
+	}
+	if (!rc && on_span) {
+		s.on_span = on_span;
+		run_pass(&s);
+	}
+	if (!rc) {
+		find_bound(&s.r);
+		*result = s.r;
+	}
+	free(s.slots);
+	free(s.buffers);
+	free(s.reads);
+	return rc;
+}
