@@ -17,10 +17,11 @@
 #include <stdio.h>
 #include <strings.h>
 
-#define DEFAULT_CONTEXT 4096
-#define DEFAULT_BATCH   512
-#define MAX_BATCH       4096
-#define MAX_SEQS        256
+#define DEFAULT_CONTEXT  4096
+#define DEFAULT_BATCH    512
+#define MAX_BATCH        4096
+#define MAX_SEQS         256
+#define MAX_MARGIN_BYTES (512ull << 20)
 
 void hr_plan_options_init(struct hr_plan_options *o)
 {
@@ -47,13 +48,13 @@ void hr__plan_note(struct hr_plan *plan, const struct hr_plan_options *options, 
 }
 
 /* What may be asked of the device, when the user set no budget: what is free, less a
- * margin for everybody else. */
+ * margin for everybody else and for what no plan counts (stacks, the tokenizer). */
 static uint64_t default_budget(struct hr_device *device)
 {
 	struct hr_device_memory memory;
 	if (device->ops->memory(device, &memory))
 		return 0;
-	uint64_t margin = memory.free_bytes / 10;
+	uint64_t margin = memory.free_bytes / 16 < MAX_MARGIN_BYTES ? memory.free_bytes / 16 : MAX_MARGIN_BYTES;
 	return memory.free_bytes - margin;
 }
 
