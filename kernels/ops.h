@@ -22,6 +22,9 @@ struct hr_weight {
 	enum hr_type type;
 	int32_t      rows; /* outputs */
 	int32_t      cols; /* inputs */
+	/* 0: as said above. Else W is stored by columns, element (r, c) at data[c * column_stride + r];
+	 * f32, f16 and bf16 matrices of a matmul only. */
+	int32_t column_stride;
 };
 
 /* One product of a matmul call: y[n_tokens][y_stride] (+)= W x + bias. */
@@ -36,6 +39,15 @@ struct hr_matmul {
 enum hr_rope_style {
 	HR_ROPE_NORM, /* rotates neighbours (2i, 2i+1): GGUF llama */
 	HR_ROPE_NEOX, /* rotates halves (i, i + n_rot/2): Hugging Face, GGUF qwen2 */
+};
+
+enum hr_activation {
+	HR_ACT_SILU,      /* x / (1 + e^-x) */
+	HR_ACT_GELU,      /* x * Phi(x), Phi of the normal distribution. Hendrycks & Gimpel 2016 */
+	HR_ACT_GELU_TANH, /* x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) */
+	HR_ACT_RELU,
+	HR_ACT_TANH,
+	HR_ACT_COUNT
 };
 
 enum hr_kv_type { HR_KV_F16, HR_KV_F32 };
@@ -57,10 +69,11 @@ struct hr_batch {
 	int32_t        n_tokens;
 	int32_t        n_seqs;
 	const int32_t *pos;        /* [n_tokens] position in its sequence */
-	const int32_t *seq;        /* [n_tokens] row of page_table */
+	const int32_t *seq;        /* [n_tokens] row of page_table, and of length */
 	const int32_t *page_table; /* [n_seqs][max_pages] */
 	int32_t        max_pages;
 	int32_t        max_context; /* host side: at least the largest pos + 1 of this pass; 0: unknown */
+	const int32_t *length; /* NULL: a token sees what stands before it; else all length[seq] of its own */
 };
 
 struct hr_ops;
@@ -71,18 +84,23 @@ struct hr_ops_table {
 	/* Bytes of workspace that calls with up to these sizes need. */
 	size_t (*workspace_bytes)(const struct hr_ops *ops, int32_t max_tokens, int32_t max_cols);
 
-	/* y[n][cols] = rows ids[i] of table, as f32. */
+	/* y[n][cols] = scale * rows ids[i] of table, as f32. */
 	int (*embed)(struct hr_ops *ops, struct hr_stream *stream, float *y, const struct hr_weight *table,
-	             const int32_t *ids, int32_t n);
+	             float scale, const int32_t *ids, int32_t n);
 
 	/* y[i][:] = x[rows[i]][:], for i < n; x[*][cols]. */
 	int (*gather_rows)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
 	                   const int32_t *rows, int32_t n, int32_t cols);
 
-	/* y = x / sqrt(mean(x^2) + eps) * w, each of n rows of w->cols; y may be x.
-	 * w is [1][cols] of a float type. Zhang & Sennrich 2019. */
+	/* y = x / sqrt(mean(x^2) + eps) * (shift + w), each of n rows of w->cols; y may be x.
+	 * w is [1][cols] of a float type; shift is 0, or 1 for weights around zero. Zhang & Sennrich 2019. */
 	int (*rms_norm)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
-	                const struct hr_weight *w, float eps, int32_t n);
+	                const struct hr_weight *w, float shift, float eps, int32_t n);
+
+	/* y = (x - mean(x)) / sqrt(var(x) + eps) * w + bias, each of n rows of w->cols; y may be x.
+	 * w and bias are [1][cols] of a float type; bias->data NULL: none. Ba et al. 2016. */
+	int (*layer_norm)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
+	                  const struct hr_weight *w, const struct hr_weight *bias, float eps, int32_t n);
 
 	/* n_products (1..4) products that share x[n_tokens][cols]. y may not overlap x. */
 	int (*matmul)(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *products,
@@ -100,17 +118,21 @@ struct hr_ops_table {
 	                const float *k, int64_t k_stride, const float *v, int64_t v_stride,
 	                const struct hr_batch *batch);
 
-	/* out[t][h][:] = softmax(scale * q[t][h] . K) V over the positions
-	 * max(0, pos[t] - window + 1) .. pos[t] of t's own sequence (window 0: all),
-	 * which must have been stored. Query head h reads KV head
+	/* out[t][h][:] = softmax(c(scale * q[t][h] . K)) V over the positions
+	 * max(0, pos[t] - window + 1) .. pos[t] of t's own sequence (window 0: all), or with
+	 * batch->length 0 .. length - 1 (window must be 0), which must have been stored.
+	 * c(s) = soft_cap * tanh(s / soft_cap); soft_cap 0: c(s) = s. Query head h reads KV head
 	 * h / (n_heads / n_kv_heads). out[n_tokens][n_heads][head_dim] is dense. */
 	int (*attention)(struct hr_ops *ops, struct hr_stream *stream, float *out, const float *q,
 	                 int64_t q_stride, int32_t n_heads, const struct hr_kv_layer *kv, float scale,
-	                 int32_t window, const struct hr_batch *batch);
+	                 float soft_cap, int32_t window, const struct hr_batch *batch);
 
-	/* y[i] = silu(gate[i]) * up[i] for i < n, silu(x) = x / (1 + e^-x); y may be gate. */
-	int (*silu_mul)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *gate,
-	                const float *up, int64_t n);
+	/* y[i] = act(x[i]) * up[i] for i < n, or act(x[i]) where up is NULL; y may be x. */
+	int (*activate)(struct hr_ops *ops, struct hr_stream *stream, enum hr_activation act, float *y,
+	                const float *x, const float *up, int64_t n);
+
+	/* x[i] = cap * tanh(x[i] / cap) for i < n, cap > 0, in place. */
+	int (*soft_cap)(struct hr_ops *ops, struct hr_stream *stream, float *x, float cap, int64_t n);
 
 	/* y[i] += x[i] for i < n. */
 	int (*add)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x, int64_t n);

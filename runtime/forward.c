@@ -310,7 +310,7 @@ static int embed(struct hr_forward *f, const struct hr_batch *batch, struct hr_e
 		goto failed;
 	if (ids != p->ids && (rc = dev->copy(o->compute, f->b.ids, ids, (size_t)p->n_tokens * sizeof(int32_t))))
 		goto failed;
-	rc = o->ops->table->embed(o->ops, o->compute, f->b.x, &table, f->b.ids, batch->n_tokens);
+	rc = o->ops->table->embed(o->ops, o->compute, f->b.x, &table, 1, f->b.ids, batch->n_tokens);
 	if (!rc)
 		return 0;
 failed:
@@ -349,12 +349,12 @@ static int attention_part(struct hr_forward *f, const struct hr_block *w, int la
 	              product(&w->v, &w->v_bias, v, stride, false),
     };
 	struct hr_matmul o = product(&w->o, &w->o_bias, b->x, d->n_embd, true);
-	TRY(t->rms_norm(ops, s, b->h, b->x, &w->attn_norm, h->rms_eps, batch->n_tokens));
+	TRY(t->rms_norm(ops, s, b->h, b->x, &w->attn_norm, 0, h->rms_eps, batch->n_tokens));
 	TRY(t->matmul(ops, s, qkv, 3, b->h, batch->n_tokens));
 	TRY(t->rope(ops, s, q, stride, h->n_heads, h->head_dim, h->rope_style, b->freqs, h->n_rot / 2, batch));
 	TRY(t->rope(ops, s, k, stride, h->n_kv_heads, h->head_dim, h->rope_style, b->freqs, h->n_rot / 2, batch));
 	TRY(t->kv_store(ops, s, &kv, k, stride, v, stride, batch));
-	TRY(t->attention(ops, s, b->attn, q, stride, h->n_heads, &kv, 1.0f / sqrtf((float)h->head_dim),
+	TRY(t->attention(ops, s, b->attn, q, stride, h->n_heads, &kv, 1.0f / sqrtf((float)h->head_dim), 0,
 	                 h->sliding_window, batch));
 	return t->matmul(ops, s, &o, 1, b->attn, batch->n_tokens);
 }
@@ -371,10 +371,10 @@ static int feed_forward_part(struct hr_forward *f, const struct hr_block *w, con
 	              product(&w->up, NULL, b->up, d->n_ff, false),
     };
 	struct hr_matmul down = product(&w->down, NULL, b->x, d->n_embd, true);
-	TRY(t->rms_norm(ops, s, b->h, b->x, &w->ffn_norm, f->o.model->checkpoint.hparams.rms_eps,
+	TRY(t->rms_norm(ops, s, b->h, b->x, &w->ffn_norm, 0, f->o.model->checkpoint.hparams.rms_eps,
 	                batch->n_tokens));
 	TRY(t->matmul(ops, s, gate_up, 2, b->h, batch->n_tokens));
-	TRY(t->silu_mul(ops, s, b->gate, b->gate, b->up, (int64_t)batch->n_tokens * d->n_ff));
+	TRY(t->activate(ops, s, HR_ACT_SILU, b->gate, b->gate, b->up, (int64_t)batch->n_tokens * d->n_ff));
 	return t->matmul(ops, s, &down, 1, b->gate, batch->n_tokens);
 }
 
@@ -390,7 +390,7 @@ static int norm_outputs(struct hr_forward *f)
 	struct hr_ops *ops = f->o.ops;
 	int32_t        n = f->pass.n_outputs;
 	TRY(ops->table->gather_rows(ops, f->o.compute, f->b.out, f->b.x, f->b.outputs, n, f->dims.n_embd));
-	return ops->table->rms_norm(ops, f->o.compute, f->b.out, f->b.out, &f->final_norm,
+	return ops->table->rms_norm(ops, f->o.compute, f->b.out, f->b.out, &f->final_norm, 0,
 	                            f->o.model->checkpoint.hparams.rms_eps, n);
 }
 

@@ -75,7 +75,7 @@ static struct piece weight_piece(const struct hr_checkpoint *c, int index, int64
 	uint64_t                row_bytes = t->bytes / n_rows;
 	if (rows < 0)
 		rows = (int64_t)n_rows;
-	*weight = (struct hr_weight){NULL, t->type, (int32_t)rows, (int32_t)cols};
+	*weight = (struct hr_weight){.type = t->type, .rows = (int32_t)rows, .cols = (int32_t)cols};
 	return (struct piece){t->file, t->offset + (uint64_t)first * row_bytes, (uint64_t)rows * row_bytes,
 	                      weight};
 }

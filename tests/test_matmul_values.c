@@ -144,6 +144,44 @@ static void test_values(void **state)
 			print_message("%s: not on this machine\n", isa_names[isa]);
 }
 
+/* Weights stored by columns give the bits of the same weights stored by rows. */
+static void test_columns_equal_rows(void **state)
+{
+	(void)state;
+	enum { ROWS = 70, COLS = 1040, STRIDE = 83, TOKENS = 14 };
+	static const enum hr_type types[] = {HR_TYPE_F32, HR_TYPE_F16, HR_TYPE_BF16};
+	float   *x = malloc(TOKENS * COLS * sizeof *x), *y = malloc(2 * TOKENS * ROWS * sizeof *y);
+	uint32_t seed = 9;
+	for (int i = 0; i < TOKENS * COLS; i++)
+		x[i] = random_float(&seed);
+	for (int isa = 0; isa < HR_CPU_ISA_COUNT; isa++)
+		for (size_t i = 0; isa_is_here(isa) && i < 3; i++) {
+			struct fixture   f;
+			void            *memory;
+			size_t           elem = types[i] == HR_TYPE_F32 ? 4 : 2;
+			char            *columns = calloc((size_t)COLS * STRIDE, elem);
+			struct hr_matmul m[2] = {{.y = y, .y_stride = ROWS}, {.y = y + TOKENS * ROWS, .y_stride = ROWS}};
+			m[0].w = m[1].w = random_weight(types[i], ROWS, COLS, 0, &seed, &memory);
+			for (size_t r = 0; r < ROWS; r++)
+				for (size_t c = 0; c < COLS; c++)
+					memcpy(columns + (c * STRIDE + r) * elem, (char *)memory + (r * COLS + c) * elem, elem);
+			m[1].w.data = columns;
+			m[1].w.column_stride = STRIDE;
+			fixture_open(&f, isa, 2, TOKENS, COLS);
+			for (int32_t n = 1; n <= TOKENS; n += 13) {
+				fixture_multiply(&f, m, 2, x, n);
+				assert_memory_equal(y, y + TOKENS * ROWS, (size_t)n * ROWS * sizeof *y);
+			}
+			m[1].w.column_stride = ROWS - 1;
+			assert_int_equal(hr__cpu_matmul(&f.ops.base, f.stream, m, 2, x, 1), HR_EINVAL);
+			fixture_close(&f);
+			free(columns);
+			free(memory);
+		}
+	free(x);
+	free(y);
+}
+
 /* A NaN among the activations must not vanish in the quantisation. */
 static void test_nan_stays_visible(void **state)
 {
@@ -173,16 +211,16 @@ static void test_refuses_wrong_shapes(void **state)
 	struct fixture f;
 	float          x[64], y[16], w[64 * 16];
 	fixture_open(&f, HR_CPU_PORTABLE, 1, 1, 64);
-	struct hr_matmul ok = {.w = {w, HR_TYPE_F32, 16, 64}, .y = y, .y_stride = 16}, bad[2] = {ok, ok};
+	struct hr_matmul ok = {.w = {w, HR_TYPE_F32, 16, 64, 0}, .y = y, .y_stride = 16}, bad[2] = {ok, ok};
 	struct hr_ops   *ops = &f.ops.base;
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, &ok, 0, x, 1), HR_EINVAL);
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, &ok, 5, x, 1), HR_EINVAL);
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, &ok, 1, x, 0), HR_EINVAL);
 	bad[1].w.cols = 32; /* does not share x */
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, bad, 2, x, 1), HR_EINVAL);
-	bad[0].w = (struct hr_weight){w, HR_TYPE_Q8_0, 16, 48}; /* half a block */
+	bad[0].w = (struct hr_weight){w, HR_TYPE_Q8_0, 16, 48, 0}; /* half a block */
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, bad, 1, x, 1), HR_EINVAL);
-	bad[0].w = (struct hr_weight){w, HR_TYPE_Q8_0, 16, 128}; /* more than the workspace holds */
+	bad[0].w = (struct hr_weight){w, HR_TYPE_Q8_0, 16, 128, 0}; /* more than the workspace holds */
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, bad, 1, x, 1), HR_EINVAL);
 	bad[0] = ok;
 	bad[0].y_stride = 15;
@@ -194,6 +232,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_values),
+	    cmocka_unit_test(test_columns_equal_rows),
 	    cmocka_unit_test(test_nan_stays_visible),
 	    cmocka_unit_test(test_refuses_wrong_shapes),
 	};

@@ -14,6 +14,8 @@ enum { MAX_SEQS = 4 };
 struct world {
 	int32_t         n_heads, n_kv_heads, head_dim;
 	int32_t         window;
+	float           soft_cap;
+	bool            both_ways;
 	enum hr_kv_type type;
 	int32_t         n_seqs;
 	int32_t         length[MAX_SEQS];
@@ -138,17 +140,23 @@ static void do_pass(struct run *r, const struct stretch *s, int n)
 			pos[at] = p;
 			seq[at] = s[i].seq;
 		}
-	struct hr_batch b = {
-	    n_tokens, w->n_seqs, pos, seq, r->page_table, r->max_pages, r->way->divide ? context : 0};
-	size_t row = (size_t)(w->n_heads * w->head_dim), kv_row = (size_t)(w->n_kv_heads * w->head_dim);
-	size_t tokens = (size_t)n_tokens, q_stride = row + 3, kv_stride = kv_row + 5;
-	float *q = collect(w->q, s, n, row, q_stride, tokens), *out = fenced_new(tokens * row);
-	float *k = collect(w->k, s, n, kv_row, kv_stride, tokens),
+	struct hr_batch b = {n_tokens,
+	                     w->n_seqs,
+	                     pos,
+	                     seq,
+	                     r->page_table,
+	                     r->max_pages,
+	                     r->way->divide ? context : 0,
+	                     w->both_ways ? w->length : NULL};
+	size_t          row = (size_t)(w->n_heads * w->head_dim), kv_row = (size_t)(w->n_kv_heads * w->head_dim);
+	size_t          tokens = (size_t)n_tokens, q_stride = row + 3, kv_stride = kv_row + 5;
+	float          *q = collect(w->q, s, n, row, q_stride, tokens), *out = fenced_new(tokens * row);
+	float          *k = collect(w->k, s, n, kv_row, kv_stride, tokens),
 	      *v = collect(w->v, s, n, kv_row, kv_stride, tokens);
 	assert_int_equal(
 	    t->kv_store(r->rig.ops, r->rig.stream, &r->kv, k, (int64_t)kv_stride, v, (int64_t)kv_stride, &b), 0);
 	assert_int_equal(t->attention(r->rig.ops, r->rig.stream, out, q, (int64_t)q_stride, w->n_heads, &r->kv,
-	                              scale_of(w), w->window, &b),
+	                              scale_of(w), w->soft_cap, w->window, &b),
 	                 0);
 	rig_finish(&r->rig);
 	float *from = out;
@@ -232,18 +240,25 @@ static double dot(const float *a, const float *b, int32_t n)
 	return sum;
 }
 
+static double score(const struct world *w, const float *q, const float *k)
+{
+	double s = (double)scale_of(w) * dot(q, k, w->head_dim), cap = (double)w->soft_cap;
+	return cap > 0 ? cap * tanh(s / cap) : s;
+}
+
 static void reference_row(const struct world *w, int32_t seq, int32_t pos, int32_t head, double *out)
 {
 	int32_t      d = w->head_dim, kv_head = head / (w->n_heads / w->n_kv_heads);
 	int32_t      first = w->window && pos >= w->window ? pos - w->window + 1 : 0;
 	const float *q = w->q[seq] + (pos * w->n_heads + head) * d;
+	int32_t      last = w->both_ways ? w->length[seq] - 1 : pos;
 	double       total = 0, largest = -1e300;
-	for (int32_t p = first; p <= pos; p++)
-		largest = fmax(largest, dot(q, w->k[seq] + (p * w->n_kv_heads + kv_head) * d, d));
+	for (int32_t p = first; p <= last; p++)
+		largest = fmax(largest, score(w, q, w->k[seq] + (p * w->n_kv_heads + kv_head) * d));
 	memset(out, 0, (size_t)d * sizeof(*out));
-	for (int32_t p = first; p <= pos; p++) {
+	for (int32_t p = first; p <= last; p++) {
 		int32_t at = (p * w->n_kv_heads + kv_head) * d;
-		double  weight = exp((double)scale_of(w) * (dot(q, w->k[seq] + at, d) - largest));
+		double  weight = exp(score(w, q, w->k[seq] + at) - largest);
 		total += weight;
 		for (int32_t i = 0; i < d; i++)
 			out[i] += weight * (double)w->v[seq][at + i];
@@ -310,14 +325,14 @@ static const struct way all_ways[] = {
 static void grouped_heads(void **state)
 {
 	(void)state;
-	check_world((struct world){6, 2, 32, 0, HR_KV_F16, 3, {150, 70, 1}, {0}, {0}, {0}}, all_ways,
+	check_world((struct world){6, 2, 32, 0, 0, false, HR_KV_F16, 3, {150, 70, 1}, {0}, {0}, {0}}, all_ways,
 	            HR_COUNT_OF(all_ways));
 }
 
 static void one_head_each_and_full_precision(void **state)
 {
 	(void)state;
-	check_world((struct world){3, 3, 64, 0, HR_KV_F32, 2, {33, 97}, {0}, {0}, {0}}, all_ways,
+	check_world((struct world){3, 3, 64, 0, 0, false, HR_KV_F32, 2, {33, 97}, {0}, {0}, {0}}, all_ways,
 	            HR_COUNT_OF(all_ways));
 }
 
@@ -328,14 +343,15 @@ static void odd_head_dims(void **state)
 	for (size_t i = 0; i < HR_COUNT_OF(dims); i++)
 		for (int type = 0; type < 2; type++)
 			check_world(
-			    (struct world){5, 1, dims[i], 0, type ? HR_KV_F32 : HR_KV_F16, 2, {40, 35}, {0}, {0}, {0}},
+			    (struct world){
+			        5, 1, dims[i], 0, 0, false, type ? HR_KV_F32 : HR_KV_F16, 2, {40, 35}, {0}, {0}, {0}},
 			    all_ways, 4);
 }
 
 static void a_group_larger_than_an_item(void **state)
 {
 	(void)state;
-	check_world((struct world){71, 1, 16, 0, HR_KV_F16, 1, {40}, {0}, {0}, {0}}, all_ways, 4);
+	check_world((struct world){71, 1, 16, 0, 0, false, HR_KV_F16, 1, {40}, {0}, {0}, {0}}, all_ways, 4);
 }
 
 static void windows(void **state)
@@ -343,8 +359,32 @@ static void windows(void **state)
 	(void)state;
 	const int32_t sizes[] = {1, 5, 32, 50, 1000};
 	for (size_t i = 0; i < HR_COUNT_OF(sizes); i++)
-		check_world((struct world){4, 2, 16, sizes[i], HR_KV_F16, 2, {120, 65}, {0}, {0}, {0}}, all_ways,
-		            HR_COUNT_OF(all_ways));
+		check_world((struct world){4, 2, 16, sizes[i], 0, false, HR_KV_F16, 2, {120, 65}, {0}, {0}, {0}},
+		            all_ways, HR_COUNT_OF(all_ways));
+}
+
+static void soft_caps(void **state)
+{
+	(void)state;
+	check_world((struct world){4, 2, 16, 20, 1.5f, false, HR_KV_F32, 2, {70, 41}, {0}, {0}, {0}}, all_ways,
+	            HR_COUNT_OF(all_ways));
+}
+
+/* Tokens that see all of their sequence, which must come in one pass; pages of one token are what
+ * attention over the keys and values of that very pass looks like. */
+static void both_ways(void **state)
+{
+	(void)state;
+	const struct way ways[] = {
+	    {NULL, 1, 16, 0, false, false},
+	    {NULL, 3, 1, 0, false, false},
+	    {NULL, 2, 32, 0, true, false},
+	    {NULL, 2, 32, 0, false, true},
+	};
+	check_world((struct world){4, 4, 32, 0, 0, true, HR_KV_F32, 4, {70, 1, 33, 5}, {0}, {0}, {0}}, ways,
+	            HR_COUNT_OF(ways));
+	check_world((struct world){2, 1, 8, 0, 0, true, HR_KV_F16, 2, {600, 9}, {0}, {0}, {0}}, ways,
+	            HR_COUNT_OF(ways));
 }
 
 static void long_context(void **state)
@@ -354,9 +394,10 @@ static void long_context(void **state)
 	    {NULL, 1, 32, 0, false, false}, {NULL, 2, 64, 0, false, true},  {NULL, 3, 16, 500, true, true},
 	    {NULL, 2, 32, 97, false, true}, {NULL, 2, 48, 300, true, true},
 	};
-	check_world((struct world){4, 2, 16, 0, HR_KV_F16, 2, {1300, 520}, {0}, {0}, {0}}, ways,
+	check_world((struct world){4, 2, 16, 0, 0, false, HR_KV_F16, 2, {1300, 520}, {0}, {0}, {0}}, ways,
 	            HR_COUNT_OF(ways));
-	check_world((struct world){2, 1, 8, 700, HR_KV_F16, 1, {1700}, {0}, {0}, {0}}, ways, HR_COUNT_OF(ways));
+	check_world((struct world){2, 1, 8, 700, 0, false, HR_KV_F16, 1, {1700}, {0}, {0}, {0}}, ways,
+	            HR_COUNT_OF(ways));
 }
 
 static void long_context_one_by_one(void **state)
@@ -367,7 +408,8 @@ static void long_context_one_by_one(void **state)
 	    {NULL, 2, 16, 1, false, true},
 	    {NULL, 2, 16, 1, false, false},
 	};
-	check_world((struct world){2, 1, 8, 0, HR_KV_F16, 1, {1100}, {0}, {0}, {0}}, ways, HR_COUNT_OF(ways));
+	check_world((struct world){2, 1, 8, 0, 0, false, HR_KV_F16, 1, {1100}, {0}, {0}, {0}}, ways,
+	            HR_COUNT_OF(ways));
 }
 
 static void broken_shapes_are_refused(void **state)
@@ -379,12 +421,15 @@ static void broken_shapes_are_refused(void **state)
 	struct hr_kv_layer kv = {x, x, HR_KV_F16, 3, 8, 16};
 	assert_true(rig_open(&r, NULL, 1));
 	const struct hr_ops_table *t = r.ops->table;
-	assert_int_equal(t->attention(r.ops, r.stream, x, x, 64, 4, &kv, 1, 0, &b), HR_EINVAL);
+	assert_int_equal(t->attention(r.ops, r.stream, x, x, 64, 4, &kv, 1, 0, 0, &b), HR_EINVAL);
 	kv.n_kv_heads = 2;
-	assert_int_equal(t->attention(r.ops, r.stream, x, x, 31, 4, &kv, 1, 0, &b), HR_EINVAL);
-	assert_int_equal(t->attention(r.ops, r.stream, x, x, 32, 4, &kv, 1, -1, &b), HR_EINVAL);
+	assert_int_equal(t->attention(r.ops, r.stream, x, x, 31, 4, &kv, 1, 0, 0, &b), HR_EINVAL);
+	assert_int_equal(t->attention(r.ops, r.stream, x, x, 32, 4, &kv, 1, 0, -1, &b), HR_EINVAL);
+	assert_int_equal(t->attention(r.ops, r.stream, x, x, 32, 4, &kv, 1, -1, 0, &b), HR_EINVAL);
+	b.length = (const int32_t *)x; /* a window and all of the sequence */
+	assert_int_equal(t->attention(r.ops, r.stream, x, x, 32, 4, &kv, 1, 0, 4, &b), HR_EINVAL);
 	kv.head_dim = 1 << 20;
-	assert_int_equal(t->attention(r.ops, r.stream, x, x, 1 << 24, 4, &kv, 1, 0, &b), HR_EINVAL);
+	assert_int_equal(t->attention(r.ops, r.stream, x, x, 1 << 24, 4, &kv, 1, 0, 0, &b), HR_EINVAL);
 	rig_close(&r);
 }
 
@@ -396,6 +441,8 @@ int main(void)
 	    cmocka_unit_test(odd_head_dims),
 	    cmocka_unit_test(a_group_larger_than_an_item),
 	    cmocka_unit_test(windows),
+	    cmocka_unit_test(soft_caps),
+	    cmocka_unit_test(both_ways),
 	    cmocka_unit_test(long_context),
 	    cmocka_unit_test(long_context_one_by_one),
 	    cmocka_unit_test(broken_shapes_are_refused),

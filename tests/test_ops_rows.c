@@ -37,10 +37,11 @@ static void for_all(void (*test)(struct rig *r, int32_t cols, float *out, size_t
 
 enum { N_ROWS = 37 };
 
-/* ---- rms_norm ---- */
+/* ---- norms ---- */
 
 static enum hr_type weight_type;
 static size_t       weight_shift;
+static float        norm_shift;
 
 static void check_rms_norm(struct rig *r, int32_t cols, float *y, size_t n)
 {
@@ -50,8 +51,8 @@ static void check_rms_norm(struct rig *r, int32_t cols, float *y, size_t n)
 	char                      *bytes = malloc((size_t)cols * 4 + weight_shift);
 	type->from_f32(w, bytes + weight_shift, (size_t)cols);
 	type->to_f32(bytes + weight_shift, w, (size_t)cols);
-	struct hr_weight weight = {bytes + weight_shift, weight_type, 1, cols};
-	assert_int_equal(r->ops->table->rms_norm(r->ops, r->stream, y, x, &weight, 1e-5f, N_ROWS), 0);
+	struct hr_weight weight = {bytes + weight_shift, weight_type, 1, cols, 0};
+	assert_int_equal(r->ops->table->rms_norm(r->ops, r->stream, y, x, &weight, norm_shift, 1e-5f, N_ROWS), 0);
 	rig_finish(r);
 	for (size_t row = 0; row < N_ROWS; row++) {
 		double sum = 0;
@@ -59,14 +60,16 @@ static void check_rms_norm(struct rig *r, int32_t cols, float *y, size_t n)
 			sum += (double)x[row * (size_t)cols + (size_t)c] * (double)x[row * (size_t)cols + (size_t)c];
 		for (int32_t c = 0; c < cols; c++) {
 			size_t i = row * (size_t)cols + (size_t)c;
-			double want = (double)x[i] / sqrt(sum / cols + (double)1e-5f) * (double)w[c];
-			assert_near("y", i, (double)y[i], want, 1e-6 * fabs(want));
+			double want =
+			    (double)x[i] / sqrt(sum / cols + (double)1e-5f) * ((double)norm_shift + (double)w[c]);
+			assert_near("y", i, (double)y[i], want, 1e-6 * fabs(want) + 1e-6 * (norm_shift > 0));
 		}
 	}
 	/* in place, and each row alone: the same bits */
 	for (int32_t row = 0; row < N_ROWS; row++)
-		assert_int_equal(
-		    r->ops->table->rms_norm(r->ops, r->stream, x + row * cols, x + row * cols, &weight, 1e-5f, 1), 0);
+		assert_int_equal(r->ops->table->rms_norm(r->ops, r->stream, x + row * cols, x + row * cols, &weight,
+		                                         norm_shift, 1e-5f, 1),
+		                 0);
 	rig_finish(r);
 	assert_memory_equal(x, y, n * sizeof(*x));
 	fenced_free(x, n);
@@ -81,38 +84,134 @@ static void rms_norm_of_every_weight_type(void **state)
 	for (size_t i = 0; i < HR_COUNT_OF(types); i++) {
 		weight_type = types[i];
 		weight_shift = i; /* also off alignment */
+		norm_shift = i == 1;
 		for_all(check_rms_norm, N_ROWS);
 	}
 }
 
-/* ---- silu_mul, add ---- */
+static bool norm_bias;
 
-static void check_silu_mul(struct rig *r, int32_t cols, float *y, size_t n)
+static void check_layer_norm(struct rig *r, int32_t cols, float *y, size_t n)
+{
+	uint32_t seed = 7;
+	float   *x = random_new(n, 3, &seed), *w = random_new((size_t)cols, 2, &seed);
+	float   *b = random_new((size_t)cols, 2, &seed);
+	for (size_t i = 0; i < n; i++)
+		x[i] += 100; /* a mean that would swallow the variance of sums of squares */
+	struct hr_weight weight = {w, HR_TYPE_F32, 1, cols, 0},
+	                 bias = {norm_bias ? b : NULL, HR_TYPE_F32, 1, cols, 0};
+	assert_int_equal(r->ops->table->layer_norm(r->ops, r->stream, y, x, &weight, &bias, 1e-5f, N_ROWS), 0);
+	rig_finish(r);
+	for (size_t row = 0; row < N_ROWS; row++) {
+		double       mean = 0, variance = 0;
+		const float *in = x + row * (size_t)cols;
+		for (int32_t c = 0; c < cols; c++)
+			mean += (double)in[c] / cols;
+		for (int32_t c = 0; c < cols; c++)
+			variance += ((double)in[c] - mean) * ((double)in[c] - mean) / cols;
+		for (int32_t c = 0; c < cols; c++) {
+			double normed = ((double)in[c] - mean) / sqrt(variance + (double)1e-5f);
+			double want = normed * (double)w[c] + (norm_bias ? (double)b[c] : 0);
+			assert_near("y", row * (size_t)cols + (size_t)c, (double)y[row * (size_t)cols + (size_t)c], want,
+			            2e-5 / sqrt(variance + 1e-5) * fabs((double)w[c]) + 1e-6 * fabs(want));
+		}
+	}
+	for (int32_t row = 0; row < N_ROWS; row++)
+		assert_int_equal(r->ops->table->layer_norm(r->ops, r->stream, x + row * cols, x + row * cols, &weight,
+		                                           &bias, 1e-5f, 1),
+		                 0);
+	rig_finish(r);
+	assert_memory_equal(x, y, n * sizeof(*x));
+	fenced_free(x, n);
+	fenced_free(w, (size_t)cols);
+	fenced_free(b, (size_t)cols);
+}
+
+static void layer_norm_with_and_without_bias(void **state)
+{
+	(void)state;
+	norm_bias = true;
+	for_all(check_layer_norm, N_ROWS);
+	norm_bias = false;
+	for_all(check_layer_norm, N_ROWS);
+}
+
+/* ---- activate, soft_cap, add ---- */
+
+static enum hr_activation act;
+static bool               act_gated;
+
+static double act_of(double x)
+{
+	switch (act) {
+	case HR_ACT_GELU:
+		return x * erfc(-x / sqrt(2)) / 2;
+	case HR_ACT_GELU_TANH:
+		return x / (1 + exp(-2 * sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+	case HR_ACT_RELU:
+		return x > 0 ? x : 0;
+	case HR_ACT_TANH:
+		return tanh(x);
+	default:
+		return x / (1 + exp(-x));
+	}
+}
+
+static void check_activate(struct rig *r, int32_t cols, float *y, size_t n)
 {
 	(void)cols;
 	uint32_t seed = 2;
-	float   *gate = random_new(n, 100, &seed), *up = random_new(n, 2, &seed);
-	gate[0] = 0;
-	gate[1] = -86;
-	assert_int_equal(r->ops->table->silu_mul(r->ops, r->stream, y, gate, up, (int64_t)n), 0);
+	float   *x = random_new(n, act == HR_ACT_SILU ? 100 : 6, &seed), *up = random_new(n, 2, &seed);
+	x[0] = 0;
+	x[1] = -86;
+	for (size_t i = 2; i < n / 4; i++)
+		x[i] *= 0.01f;
+	const float *with = act_gated ? up : NULL;
+	assert_int_equal(r->ops->table->activate(r->ops, r->stream, act, y, x, with, (int64_t)n), 0);
 	rig_finish(r);
 	for (size_t i = 0; i < n; i++) {
-		double want = (double)gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i];
-		assert_near("y", i, (double)y[i], want, 5e-7 * fabs(want) + 5e-37);
+		/* Far out, GELU's own argument is off by its rounding, which e^x makes a relative error. */
+		double want = act_of((double)x[i]) * (act_gated ? (double)up[i] : 1);
+		double far = act == HR_ACT_GELU || act == HR_ACT_GELU_TANH ? 1e-7 * fabs((double)x[i]) : 0;
+		assert_near("y", i, (double)y[i], want, 6e-7 * fabs(want) + far + 5e-37);
 	}
 	/* in place and from another start: the same bits */
-	assert_int_equal(r->ops->table->silu_mul(r->ops, r->stream, gate + 1, gate + 1, up + 1, (int64_t)n - 1),
-	                 0);
+	assert_int_equal(
+	    r->ops->table->activate(r->ops, r->stream, act, x + 1, x + 1, with ? up + 1 : NULL, (int64_t)n - 1),
+	    0);
 	rig_finish(r);
-	assert_memory_equal(gate + 1, y + 1, (n - 1) * sizeof(*y));
-	fenced_free(gate, n);
+	assert_memory_equal(x + 1, y + 1, (n - 1) * sizeof(*y));
+	fenced_free(x, n);
 	fenced_free(up, n);
 }
 
-static void silu_mul_is_exact_enough(void **state)
+static void activations_are_exact_enough(void **state)
 {
 	(void)state;
-	for_all(check_silu_mul, N_ROWS);
+	for (int i = 0; i < 2 * HR_ACT_COUNT; i++) {
+		act = (enum hr_activation)(i / 2);
+		act_gated = i % 2;
+		for_all(check_activate, N_ROWS);
+	}
+}
+
+static void check_soft_cap(struct rig *r, int32_t cols, float *y, size_t n)
+{
+	(void)cols;
+	uint32_t seed = 4;
+	float   *x = random_new(n, 100, &seed);
+	memcpy(y, x, n * sizeof(*x));
+	assert_int_equal(r->ops->table->soft_cap(r->ops, r->stream, y, 30, (int64_t)n), 0);
+	rig_finish(r);
+	for (size_t i = 0; i < n; i++)
+		assert_near("y", i, (double)y[i], 30 * tanh((double)x[i] / 30), 1e-5);
+	fenced_free(x, n);
+}
+
+static void soft_cap_caps(void **state)
+{
+	(void)state;
+	for_all(check_soft_cap, N_ROWS);
 }
 
 static void check_silu_extremes(struct rig *r)
@@ -121,14 +220,14 @@ static void check_silu_extremes(struct rig *r)
 	float       up[HR_COUNT_OF(gate)], y[HR_COUNT_OF(gate)];
 	for (size_t i = 0; i < HR_COUNT_OF(gate); i++)
 		up[i] = 1;
-	r->ops->table->silu_mul(r->ops, r->stream, y, gate, up, HR_COUNT_OF(gate));
+	r->ops->table->activate(r->ops, r->stream, HR_ACT_SILU, y, gate, up, HR_COUNT_OF(gate));
 	rig_finish(r);
 	assert_true(y[1] == 0 && fabsf(y[2]) < 1e-36f && fabsf(y[3]) < 1e-36f);
 	assert_true(y[4] == 88 && y[5] == 1000 && y[6] == INFINITY && isnan(y[7]) && y[8] == 0);
 	assert_true(fabsf(y[9] - 0.5e-30f) < 1e-36f);
 }
 
-static void silu_mul_survives_extremes(void **state)
+static void silu_survives_extremes(void **state)
 {
 	(void)state;
 	struct rig r;
@@ -198,12 +297,16 @@ static void embed_decodes_every_type(void **state)
 	for (int type = 0; type < HR_TYPE_COUNT; type++) {
 		hr_type_info((enum hr_type)type)->from_f32(values, bytes + 1, ROWS * COLS);
 		hr_type_info((enum hr_type)type)->to_f32(bytes + 1, decoded, ROWS * COLS);
-		struct hr_weight table = {bytes + 1, (enum hr_type)type, ROWS, COLS};
+		struct hr_weight table = {bytes + 1, (enum hr_type)type, ROWS, COLS, 0};
 		memset(y, 0xff, sizeof(y));
-		assert_int_equal(r.ops->table->embed(r.ops, r.stream, y, &table, ids, HR_COUNT_OF(ids)), 0);
+		assert_int_equal(r.ops->table->embed(r.ops, r.stream, y, &table, 1, ids, HR_COUNT_OF(ids)), 0);
 		rig_finish(&r);
 		for (size_t i = 0; i < HR_COUNT_OF(ids); i++)
 			assert_memory_equal(y + i * COLS, decoded + ids[i] * COLS, COLS * sizeof(*y));
+		assert_int_equal(r.ops->table->embed(r.ops, r.stream, y, &table, 3, ids, 1), 0);
+		rig_finish(&r);
+		for (int c = 0; c < COLS; c++)
+			assert_true(y[c] == 3 * decoded[ids[0] * COLS + c]);
 	}
 	rig_close(&r);
 }
@@ -293,7 +396,7 @@ static void check_kv_store(struct rig *r, int32_t head_dim, float *out, size_t n
 	memset(kp, 0xee, bytes);
 	memset(vp, 0xee, bytes);
 	struct hr_kv_layer kv = {kp, vp, kv_type, KV_HEADS, head_dim, KV_PAGE};
-	struct hr_batch    b = {KV_TOKENS, KV_SEQS, pos, seq, table, KV_MAX_PAGES, 7};
+	struct hr_batch    b = {KV_TOKENS, KV_SEQS, pos, seq, table, KV_MAX_PAGES, 7, NULL};
 	assert_int_equal(
 	    r->ops->table->kv_store(r->ops, r->stream, &kv, k, (int64_t)stride, v, (int64_t)stride, &b), 0);
 	rig_finish(r);
@@ -337,12 +440,17 @@ static void broken_shapes_are_refused(void **state)
 	assert_true(rig_open(&r, NULL, 1));
 	const struct hr_ops_table *t = r.ops->table;
 	assert_non_null(strstr(t->name, "cpu: "));
-	struct hr_weight quantised = {x, HR_TYPE_Q8_0, 1, 32}, ragged = {x, HR_TYPE_Q8_0, 1, 33};
-	struct hr_batch  batch = {.n_tokens = 1};
-	assert_int_equal(t->rms_norm(r.ops, r.stream, x, x, &quantised, 0, 1), HR_EUNSUPPORTED);
-	assert_int_equal(t->embed(r.ops, r.stream, x, &ragged, NULL, 1), HR_EINVAL);
+	struct hr_weight quantised = {x, HR_TYPE_Q8_0, 1, 32, 0}, ragged = {x, HR_TYPE_Q8_0, 1, 33, 0},
+	                 plain = {x, HR_TYPE_F32, 1, 32, 0};
+	struct hr_batch batch = {.n_tokens = 1};
+	assert_int_equal(t->rms_norm(r.ops, r.stream, x, x, &quantised, 0, 0, 1), HR_EUNSUPPORTED);
+	assert_int_equal(t->layer_norm(r.ops, r.stream, x, x, &plain, &quantised, 0, 1), HR_EUNSUPPORTED);
+	assert_int_equal(t->layer_norm(r.ops, r.stream, x, x, &plain, &ragged, 0, 1), HR_EINVAL);
+	assert_int_equal(t->embed(r.ops, r.stream, x, &ragged, 1, NULL, 1), HR_EINVAL);
 	assert_int_equal(t->gather_rows(r.ops, r.stream, x, x, NULL, 1, 0), HR_EINVAL);
-	assert_int_equal(t->silu_mul(r.ops, r.stream, x, x, x, -1), HR_EINVAL);
+	assert_int_equal(t->activate(r.ops, r.stream, HR_ACT_SILU, x, x, x, -1), HR_EINVAL);
+	assert_int_equal(t->activate(r.ops, r.stream, HR_ACT_COUNT, x, x, x, 1), HR_EINVAL);
+	assert_int_equal(t->soft_cap(r.ops, r.stream, x, 0, 1), HR_EINVAL);
 	assert_int_equal(t->rope(r.ops, r.stream, x, 8, 1, 8, HR_ROPE_NORM, x, 5, &batch), HR_EINVAL);
 	assert_int_equal(t->rope(r.ops, r.stream, x, 7, 1, 8, HR_ROPE_NORM, x, 4, &batch), HR_EINVAL);
 	assert_int_equal(hr_ops_cpu_open(&ops, r.device, "mmx", &err), HR_EINVAL);
@@ -355,8 +463,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(rms_norm_of_every_weight_type),
-	    cmocka_unit_test(silu_mul_is_exact_enough),
-	    cmocka_unit_test(silu_mul_survives_extremes),
+	    cmocka_unit_test(layer_norm_with_and_without_bias),
+	    cmocka_unit_test(activations_are_exact_enough),
+	    cmocka_unit_test(silu_survives_extremes),
+	    cmocka_unit_test(soft_cap_caps),
 	    cmocka_unit_test(add_adds),
 	    cmocka_unit_test(gather_rows_gathers),
 	    cmocka_unit_test(embed_decodes_every_type),

@@ -46,15 +46,16 @@ static int32_t choose_chunks(const struct hr_ops *ops, const struct hr_batch *ba
 
 int hr__cpu_attention(struct hr_ops *ops, struct hr_stream *stream, float *out, const float *q,
                       int64_t q_stride, int32_t n_heads, const struct hr_kv_layer *kv, float scale,
-                      int32_t window, const struct hr_batch *batch)
+                      float soft_cap, int32_t window, const struct hr_batch *batch)
 {
 	const struct hr__cpu_kernels *kernels = hr__cpu_kernels(hr__cpu_const(ops));
-	if (!shapes_are_fine(kv, n_heads, q_stride, window))
+	if (!shapes_are_fine(kv, n_heads, q_stride, window) || !(soft_cap >= 0) || (batch->length && window))
 		return HR_EINVAL;
 	if (batch->n_tokens <= 0)
 		return batch->n_tokens ? HR_EINVAL : 0;
 	int64_t wanted = hr_host_n_threads(ops->device) > 1 ? 4 * hr_host_n_threads(ops->device) : 1;
-	struct hr__attention_args a = {out, q, q_stride, n_heads, *kv, scale, window, *batch, 0, 0, NULL};
+	struct hr__attention_args a = {out,      q,      q_stride, n_heads, *kv, scale,
+	                               soft_cap, window, *batch,   0,       0,   NULL};
 	a.block_tokens = choose_block_tokens(batch, kv, n_heads / kv->n_kv_heads, wanted);
 	int64_t n_items = (int64_t)(batch->n_tokens + a.block_tokens - 1) / a.block_tokens * kv->n_kv_heads;
 	a.n_chunks = choose_chunks(ops, batch, kv, n_heads, n_items, wanted);

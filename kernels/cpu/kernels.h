@@ -10,6 +10,13 @@ struct hr__rms_norm_args { /* item: row */
 	float           *y;
 	const float     *x;
 	struct hr_weight w;
+	float            shift, eps;
+};
+
+struct hr__layer_norm_args { /* item: row */
+	float           *y;
+	const float     *x;
+	struct hr_weight w, bias;
 	float            eps;
 };
 
@@ -31,9 +38,15 @@ struct hr__kv_store_args { /* item: token */
 	struct hr_batch    batch;
 };
 
-struct hr__silu_mul_args { /* item: element */
-	float       *y;
-	const float *gate, *up;
+struct hr__activate_args { /* item: element */
+	enum hr_activation act;
+	float             *y;
+	const float       *x, *up;
+};
+
+struct hr__soft_cap_args { /* item: element */
+	float *x;
+	float  cap;
 };
 
 struct hr__add_args { /* item: element */
@@ -53,7 +66,7 @@ struct hr__attention_args {
 	int64_t            q_stride;
 	int32_t            n_heads;
 	struct hr_kv_layer kv;
-	float              scale;
+	float              scale, soft_cap;
 	int32_t            window;
 	struct hr_batch    batch;
 	int32_t            block_tokens; /* tokens of one item */
@@ -67,7 +80,7 @@ struct hr__attention_args {
  *   attention_chunk  item: KV head, chunk and token block; to partials
  *   attention_merge  item: token and head; from partials */
 struct hr__cpu_kernels {
-	hr_host_kernel rms_norm, rope, kv_store, silu_mul, add;
+	hr_host_kernel rms_norm, layer_norm, rope, kv_store, activate, soft_cap, add;
 	hr_host_kernel attention, attention_chunk, attention_merge;
 };
 
@@ -94,7 +107,7 @@ static inline size_t hr__attention_scratch_bytes(int32_t rows, int32_t head_dim)
 
 int hr__cpu_attention(struct hr_ops *ops, struct hr_stream *stream, float *out, const float *q,
                       int64_t q_stride, int32_t n_heads, const struct hr_kv_layer *kv, float scale,
-                      int32_t window, const struct hr_batch *batch);
+                      float soft_cap, int32_t window, const struct hr_batch *batch);
 /* As much as the partials of a few tokens need; what one pass is too large for is not divided. */
 #define HR__ATTN_WORKSPACE_BYTES ((size_t)4 << 20)
 

@@ -63,6 +63,8 @@ static bool is_valid(const struct hr_matmul *p, int32_t cols)
 		return false;
 	if (!hr_type_row_bytes(hr_type_info(p->w.type), (uint64_t)cols))
 		return false;
+	if (p->w.column_stride && p->w.column_stride < p->w.rows)
+		return false;
 	return !p->bias.data || (is_float(p->bias.type) && p->bias.cols == p->w.rows);
 }
 
@@ -126,7 +128,8 @@ int hr__cpu_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct hr
 	for (int i = 0; i < n_products; i++) {
 		if (!is_valid(&products[i], job.cols))
 			return HR_EINVAL;
-		if (!job.kernels->rows[products[i].w.type])
+		if (!job.kernels->rows[products[i].w.type] ||
+		    (products[i].w.column_stride && !is_float(products[i].w.type)))
 			return HR_EUNSUPPORTED;
 		job.products[i] = products[i];
 		all_float = all_float && is_float(products[i].w.type);

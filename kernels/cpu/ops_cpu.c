@@ -85,6 +85,7 @@ static const struct hr__cpu_kernels *kernels(struct hr_ops *ops) { return hr__cp
 struct embed_args { /* item: row of y */
 	float           *y;
 	struct hr_weight table;
+	float            scale;
 	const int32_t   *ids;
 };
 
@@ -93,18 +94,21 @@ static void embed_kernel(const void *args, int64_t begin, int64_t end)
 	const struct embed_args   *a = args;
 	const struct hr_type_info *type = hr_type_info(a->table.type);
 	size_t                     cols = (size_t)a->table.cols, row_bytes = hr_type_row_bytes(type, cols);
-	for (int64_t i = begin; i < end; i++)
-		type->to_f32((const char *)a->table.data + (size_t)a->ids[i] * row_bytes, a->y + (size_t)i * cols,
-		             cols);
+	for (int64_t i = begin; i < end; i++) {
+		float *y = a->y + (size_t)i * cols;
+		type->to_f32((const char *)a->table.data + (size_t)a->ids[i] * row_bytes, y, cols);
+		for (size_t k = 0; a->scale != 1 && k < cols; k++)
+			y[k] *= a->scale;
+	}
 }
 
 static int embed(struct hr_ops *ops, struct hr_stream *stream, float *y, const struct hr_weight *table,
-                 const int32_t *ids, int32_t n)
+                 float scale, const int32_t *ids, int32_t n)
 {
 	(void)ops;
 	if (n < 0 || table->cols < 1 || !hr_type_row_bytes(hr_type_info(table->type), (uint64_t)table->cols))
 		return HR_EINVAL;
-	struct embed_args a = {y, *table, ids};
+	struct embed_args a = {y, *table, scale, ids};
 	return hr_host_launch(stream, embed_kernel, &a, sizeof(a), n, grain_of(table->cols));
 }
 
@@ -135,14 +139,25 @@ static int gather_rows(struct hr_ops *ops, struct hr_stream *stream, float *y, c
 /* ---- operations with variants ---- */
 
 static int rms_norm(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
-                    const struct hr_weight *w, float eps, int32_t n)
+                    const struct hr_weight *w, float shift, float eps, int32_t n)
 {
 	if (n < 0 || w->cols < 1)
 		return HR_EINVAL;
 	if (hr_type_info(w->type)->block_elems != 1)
 		return HR_EUNSUPPORTED;
-	struct hr__rms_norm_args a = {y, x, *w, eps};
+	struct hr__rms_norm_args a = {y, x, *w, shift, eps};
 	return hr_host_launch(stream, kernels(ops)->rms_norm, &a, sizeof(a), n, grain_of(w->cols));
+}
+
+static int layer_norm(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
+                      const struct hr_weight *w, const struct hr_weight *bias, float eps, int32_t n)
+{
+	if (n < 0 || w->cols < 1 || (bias->data && bias->cols != w->cols))
+		return HR_EINVAL;
+	if (hr_type_info(w->type)->block_elems != 1 || (bias->data && hr_type_info(bias->type)->block_elems != 1))
+		return HR_EUNSUPPORTED;
+	struct hr__layer_norm_args a = {y, x, *w, *bias, eps};
+	return hr_host_launch(stream, kernels(ops)->layer_norm, &a, sizeof(a), n, grain_of(w->cols));
 }
 
 static int rope(struct hr_ops *ops, struct hr_stream *stream, float *x, int64_t x_stride, int32_t n_heads,
@@ -169,11 +184,21 @@ static int kv_store(struct hr_ops *ops, struct hr_stream *stream, const struct h
 	return hr_host_launch(stream, kernels(ops)->kv_store, &a, sizeof(a), batch->n_tokens, grain_of(cols));
 }
 
-static int silu_mul(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *gate,
-                    const float *up, int64_t n)
+static int activate(struct hr_ops *ops, struct hr_stream *stream, enum hr_activation act, float *y,
+                    const float *x, const float *up, int64_t n)
 {
-	struct hr__silu_mul_args a = {y, gate, up};
-	return hr_host_launch(stream, kernels(ops)->silu_mul, &a, sizeof(a), n, PIECE_ELEMENTS);
+	if ((unsigned)act >= HR_ACT_COUNT)
+		return HR_EINVAL;
+	struct hr__activate_args a = {act, y, x, up};
+	return hr_host_launch(stream, kernels(ops)->activate, &a, sizeof(a), n, PIECE_ELEMENTS);
+}
+
+static int soft_cap(struct hr_ops *ops, struct hr_stream *stream, float *x, float cap, int64_t n)
+{
+	if (!(cap > 0))
+		return HR_EINVAL;
+	struct hr__soft_cap_args a = {x, cap};
+	return hr_host_launch(stream, kernels(ops)->soft_cap, &a, sizeof(a), n, PIECE_ELEMENTS);
 }
 
 static int add(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x, int64_t n)
@@ -198,11 +223,13 @@ static const struct hr_ops_table cpu_table = {
     .embed = embed,
     .gather_rows = gather_rows,
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .matmul = hr__cpu_matmul,
     .rope = rope,
     .kv_store = kv_store,
     .attention = hr__cpu_attention,
-    .silu_mul = silu_mul,
+    .activate = activate,
+    .soft_cap = soft_cap,
     .add = add,
     .close = close_ops,
 };
