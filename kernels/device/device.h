@@ -24,6 +24,7 @@ struct hr_event;
 struct hr_device_memory {
 	uint64_t total_bytes;
 	uint64_t free_bytes;      /* now, as the driver or the kernel (cgroup respected) sees it */
+	uint64_t margin_bytes;    /* of those, never handed out: the driver needs them */
 	uint64_t allocated_bytes; /* by this struct hr_device */
 	uint64_t peak_bytes;
 };
@@ -55,7 +56,7 @@ struct hr_device_ops {
 	int (*event_wait)(struct hr_event *event);
 	/* 1 complete, 0 not yet, HR_EDEVICE. */
 	int (*event_query)(struct hr_event *event);
-	/* When it completed, on hr__now_ns()'s clock (CUDA: to about 10 us). Complete events only. */
+	/* When it completed, on hr__now_ns()'s clock (CUDA: to about 20 us). Complete events only. */
 	uint64_t (*event_time_ns)(struct hr_event *event);
 
 	/* dst/src: device memory, pinned or plain host memory. */

@@ -12,24 +12,22 @@
  * they are on their way.
  *
  * Nothing that runs on these streams can fail, so this device never becomes
- * FAILED. Memory is made real (huge pages where possible) when it is allocated,
- * because out-of-memory must show up there and not in a later kernel. */
+ * FAILED. */
 #include "kernels/device/device.h"
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/topology.h"
+#include "kernels/device/host_map.h"
 #include "kernels/device/host_memory.h"
 #include "kernels/device/host_pool.h"
 #include "kernels/device/host_sequence.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/mman.h>
 
 #define RING_COMMANDS    2048u
 #define PAGE_BYTES       4096u
-#define HUGE_PAGE_BYTES  ((size_t)2 << 20)
 #define MIB(bytes)       ((double)(bytes) / (1 << 20))
 #define MAX_HOST_THREADS 1024
 
@@ -93,38 +91,6 @@ static struct host_device *host(struct hr_device *device) { return (struct host_
 
 /* ---- memory ---- */
 
-/* Anonymous memory, aligned to a huge page when it is as large as one. */
-static void *map_aligned(size_t bytes)
-{
-	size_t align = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : PAGE_BYTES;
-	size_t extra = align - PAGE_BYTES;
-	char  *map = mmap(NULL, bytes + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (map == MAP_FAILED)
-		return NULL;
-	size_t head = (size_t)(hr__align_up((uintptr_t)map, align) - (uintptr_t)map);
-	if (head)
-		munmap(map, head);
-	if (extra - head)
-		munmap(map + head + bytes, extra - head);
-	return map + head;
-}
-
-/* Kernels before 5.14 know no POPULATE_WRITE; there pages come with first use. */
-static bool make_real(void *base, size_t bytes)
-{
-	if (bytes >= HUGE_PAGE_BYTES)
-		madvise(base, bytes, MADV_HUGEPAGE);
-#ifdef MADV_POPULATE_WRITE
-	int rc;
-	do
-		rc = madvise(base, bytes, MADV_POPULATE_WRITE);
-	while (rc && (errno == EINTR || errno == EAGAIN));
-	return !rc || errno == EINVAL;
-#else
-	return true;
-#endif
-}
-
 /* Count `bytes` against the budget, or say why not. */
 static int reserve(struct host_device *d, size_t bytes, struct hr_error *err)
 {
@@ -170,8 +136,8 @@ static int host_alloc(struct hr_device *device, void **out, size_t bytes, struct
 	if (rc)
 		return rc;
 	struct block *block = calloc(1, sizeof(*block));
-	void         *base = block ? map_aligned(bytes) : NULL;
-	if (!base || !make_real(base, bytes)) {
+	void         *base = block ? hr__host_map(bytes) : NULL;
+	if (!base) {
 		rc = hr__fail(err, HR_EDEVMEM, "The CPU device cannot allocate %.1f MiB: the system refused (%s).",
 		              MIB(bytes), strerror(errno));
 		goto done;
@@ -184,8 +150,6 @@ static int host_alloc(struct hr_device *device, void **out, size_t bytes, struct
 	*out = base;
 done:
 	if (rc) {
-		if (base)
-			munmap(base, bytes);
 		free(block);
 		unreserve(d, bytes);
 	}
@@ -207,7 +171,7 @@ static void host_free(struct hr_device *device, void *memory)
 	}
 	pthread_mutex_unlock(&d->lock);
 	if (block)
-		munmap(block->base, block->bytes);
+		hr__host_unmap(block->base, block->bytes);
 	free(block);
 }
 
@@ -225,7 +189,7 @@ static int host_memory(struct hr_device *device, struct hr_device_memory *out)
 	struct hr__host_memory m;
 	hr__host_memory_read(&m);
 	pthread_mutex_lock(&d->lock);
-	*out = (struct hr_device_memory){m.total_bytes, m.free_bytes, d->allocated_bytes, d->peak_bytes};
+	*out = (struct hr_device_memory){m.total_bytes, m.free_bytes, 0, d->allocated_bytes, d->peak_bytes};
 	pthread_mutex_unlock(&d->lock);
 	return 0;
 }
