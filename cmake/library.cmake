@@ -1,7 +1,10 @@
 # The library that users link, as build/libheadrace.so and build/libheadrace.a:
 # the objects of all rooms. The shared object exports what the public header
 # declares and nothing else; the header is the only list of it.
-set(rooms hr_runtime hr_scheduler hr_kernels hr_device hr_io hr_base)
+set(rooms hr_runtime hr_backend hr_scheduler hr_kernels hr_device hr_io hr_base)
+if(TARGET hr_cuda)
+  list(APPEND rooms hr_cuda hr_device_cuda)
+endif()
 set(objects)
 foreach(room ${rooms})
   list(APPEND objects $<TARGET_OBJECTS:${room}>)

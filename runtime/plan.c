@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/topology.h"
+#include "kernels/device/host_memory.h"
 #include "runtime/forward.h"
 #include "runtime/kv.h"
 
@@ -47,15 +48,30 @@ void hr__plan_note(struct hr_plan *plan, const struct hr_plan_options *options, 
 	hr__notice(&sink, "%s", sentence);
 }
 
-/* What may be asked of the device, when the user set no budget: what is free, less a
- * margin for everybody else and for what no plan counts (stacks, the tokenizer). */
+/* What may be asked of free memory: less a margin for everybody else and for what no
+ * plan counts (stacks, the tokenizer). */
+static uint64_t usable(uint64_t free_bytes, uint64_t least_margin)
+{
+	uint64_t margin = free_bytes / 16 < MAX_MARGIN_BYTES ? free_bytes / 16 : MAX_MARGIN_BYTES;
+	if (margin < least_margin)
+		margin = least_margin;
+	return free_bytes > margin ? free_bytes - margin : 0;
+}
+
+/* The budgets when the user set none. */
 static uint64_t default_budget(struct hr_device *device)
 {
 	struct hr_device_memory memory;
 	if (device->ops->memory(device, &memory))
 		return 0;
-	uint64_t margin = memory.free_bytes / 16 < MAX_MARGIN_BYTES ? memory.free_bytes / 16 : MAX_MARGIN_BYTES;
-	return memory.free_bytes - margin;
+	return usable(memory.free_bytes, memory.margin_bytes);
+}
+
+static uint64_t default_host_budget(void)
+{
+	struct hr__host_memory memory;
+	hr__host_memory_read(&memory);
+	return usable(memory.free_bytes, 0);
 }
 
 static int check_options(const struct hr_plan_options *o, struct hr_error *err)
@@ -138,6 +154,8 @@ int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struc
 	if (rc)
 		goto done;
 	plan->model = model;
+	if (backend->fallback[0])
+		hr__plan_note(plan, o, "%s", backend->fallback);
 	snprintf(plan->device, sizeof plan->device, "%s", device->kind);
 	snprintf(plan->device_name, sizeof plan->device_name, "%s", device->name);
 	describe_needs(plan, o, backend->ops);
@@ -170,7 +188,7 @@ int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struc
 	    .globals_bytes = model->globals.memory_bytes,
 	    .fixed_bytes = fixed,
 	    .device_budget_bytes = o->full ? UINT64_MAX / 4 : budget,
-	    .host_budget_bytes = o->host_memory_bytes ? o->host_memory_bytes : default_budget(device),
+	    .host_budget_bytes = o->host_memory_bytes ? o->host_memory_bytes : default_host_budget(),
 	    .host_addressable = device->host_addressable,
 	    .window_layers = o->window_layers,
 	    .resident_layers = o->resident_layers,

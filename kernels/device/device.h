@@ -24,7 +24,7 @@ struct hr_event;
 struct hr_device_memory {
 	uint64_t total_bytes;
 	uint64_t free_bytes;      /* now, as the driver or the kernel (cgroup respected) sees it */
-	uint64_t margin_bytes;    /* of those, never handed out: the driver needs them */
+	uint64_t margin_bytes;    /* of those, to be left by a plan: the driver's and other libraries' */
 	uint64_t allocated_bytes; /* by this struct hr_device */
 	uint64_t peak_bytes;
 };

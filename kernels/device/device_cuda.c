@@ -12,11 +12,11 @@
  * end because CUDA ends them.
  *
  * Memory. cudaMalloc, or, on a GPU that has no memory of its own and can use the
- * host's, host memory: then reads land in the slots themselves. A margin of the
- * card is never handed out, for the driver and cuBLAS load code as they go;
- * what is free is looked up before an allocation and after it, since other
- * programs allocate, too. Host memory that the system refuses to register is
- * copied by way of the driver's own small pinned buffer: slower, not wrong.
+ * host's, host memory: then reads land in the slots themselves. A plan leaves a
+ * margin of the card, for the driver and cuBLAS load code as they go; of that
+ * alloc() insists on half, since sizes are rounded up. What is free is looked up
+ * before an allocation and after it, for other programs allocate, too. Host memory that the system refuses to
+ * register is copied by way of the driver's own small pinned buffer: slower, not wrong.
  *
  * Time. All events carry time stamps: they cost less than a microsecond, and
  * chunks take hundreds. CUDA tells only how far two events are apart, so there
@@ -164,7 +164,7 @@ static int refuse(struct cuda_device *d, size_t bytes, uint64_t free, uint64_t t
 	                "Device %s (cuda:%d) cannot allocate %.1f MiB: %.1f of %.1f MiB are free, %.1f MiB of "
 	                "which are left to the driver; this session holds %.1f MiB (%s), the driver and other "
 	                "programs hold %.1f MiB. Use a smaller window, batch or context.",
-	                d->base.name, d->ordinal, MIB(bytes), MIB(free), MIB(total), MIB(d->margin_bytes),
+	                d->base.name, d->ordinal, MIB(bytes), MIB(free), MIB(total), MIB(d->margin_bytes / 2),
 	                MIB(d->allocated_bytes), budget, MIB(others));
 }
 
@@ -219,7 +219,7 @@ static int alloc_locked(struct cuda_device *d, struct block *b, struct hr_error 
 		return fail_sentence(d, "its memory was looked up", err);
 	bool over =
 	    d->budget_bytes && (wanted > d->budget_bytes || d->allocated_bytes > d->budget_bytes - wanted);
-	if (over || wanted > free || free - wanted < d->margin_bytes)
+	if (over || wanted > free || free - wanted < d->margin_bytes / 2)
 		return refuse(d, wanted, free, total, err);
 	cudaError_t error = d->base.host_addressable ? take_host_memory(d, b) : take_card_memory(b);
 	if (error == cudaErrorMemoryAllocation)
@@ -231,7 +231,7 @@ static int alloc_locked(struct cuda_device *d, struct block *b, struct hr_error 
 		give_back(d, b);
 		return fail_sentence(d, "its memory was looked up", err);
 	}
-	if (error || (!d->base.host_addressable && free < d->margin_bytes)) {
+	if (error || (!d->base.host_addressable && free < d->margin_bytes / 2)) {
 		give_back(d, b);
 		return refuse(d, wanted, free, total, err);
 	}
