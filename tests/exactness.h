@@ -9,11 +9,21 @@
 
 #include <stdlib.h>
 
-/* The environment asks for a subset (sanitizers make everything 10 times slower). */
-static inline bool exact_quick(void)
+/* How much of the matrix: HR_TEST_QUICK=1 in the environment asks for a subset
+ * (sanitizers make everything 10 times slower), HR_TEST_THOROUGH=1 for all of it. */
+enum exact_scale { EXACT_QUICK, EXACT_USUAL, EXACT_THOROUGH };
+
+static inline bool exact_is_set(const char *name)
 {
-	const char *quick = getenv("HR_TEST_QUICK");
-	return quick && *quick && strcmp(quick, "0");
+	const char *value = getenv(name);
+	return value && *value && strcmp(value, "0");
+}
+
+static inline enum exact_scale exact_scale(void)
+{
+	return exact_is_set("HR_TEST_THOROUGH") ? EXACT_THOROUGH
+	       : exact_is_set("HR_TEST_QUICK")  ? EXACT_QUICK
+	                                        : EXACT_USUAL;
 }
 
 struct exact_combination {

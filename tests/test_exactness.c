@@ -6,7 +6,8 @@
  * same runs: a sequence alone against the same one in a batch, and passes of 512,
  * 64 and 7 tokens against each other.
  *
- * HR_TEST_QUICK=1 in the environment: fewer models and combinations. */
+ * HR_TEST_QUICK=1 in the environment: fewer models and combinations; HR_TEST_THOROUGH=1: as many
+ * combinations with one sequence as with five. */
 #include "exactness.h"
 
 #include <unistd.h>
@@ -70,7 +71,8 @@ static void passes_agree(uint64_t want)
 static void is_exact(void **state)
 {
 	(void)state;
-	int                    n = exact_quick() ? 3 : 30, n_alone = exact_quick() ? 1 : 8;
+	static const int       n_together[] = {3, 30, 32}, n_singly[] = {1, 8, 32};
+	int                    n = n_together[exact_scale()], n_alone = n_singly[exact_scale()];
 	struct run_result      together = {0}, alone = {0};
 	struct hr_plan_options o = exact_options(model, NULL, N_PROMPTS, N_CTX);
 	assert_int_equal(run_prompts(&together, model, &o, prompts, N_PROMPTS, NULL, NULL), 0);
@@ -99,7 +101,7 @@ int main(void)
 	static struct CMUnitTest tests[18];
 	size_t                   n = 0;
 	for (size_t i = 0; i < 18; i++) {
-		if (exact_quick() && i / 6 != i % 3) /* two types of each family, all six in all */
+		if (exact_scale() == EXACT_QUICK && i / 6 != i % 3) /* two types of each family, all six in all */
 			continue;
 		kinds[n] = (struct kind){families[i / 6], types[i % 6]};
 		snprintf(names[n], sizeof names[n], "%s %s", kinds[n].like, kinds[n].type);
