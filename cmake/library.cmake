@@ -36,6 +36,9 @@ set_target_properties(headrace_shared PROPERTIES
   LINKER_LANGUAGE C
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 target_link_options(headrace_shared PRIVATE LINKER:--version-script=${map})
+if(NOT HEADRACE_SANITIZE) # whose symbols come with the program
+  target_link_options(headrace_shared PRIVATE LINKER:-z,defs)
+endif()
 target_link_libraries(headrace_shared PRIVATE libheadrace_static)
 
 add_library(headrace_archive STATIC ${objects})

@@ -102,7 +102,6 @@ static int open_window(struct hr_session *s, struct hr_error *err)
 	    .chunk_bytes = s->plan->placement.chunk_bytes,
 	    .staging_buffers = s->plan->placement.staging_buffers,
 	    .trace = s->trace,
-	    .notices = {on_notice, s},
 	};
 	rc = hr_window_open(&s->window, &options, err);
 	return rc ? rc : hr_window_load(s->window, s->options.on_progress, s->options.user, err);

@@ -35,8 +35,7 @@ struct hr_window_options {
 	int               slots;       /* >= 1 when anything is streamed (2 to overlap) */
 	size_t            chunk_bytes; /* of a read and of a copy; multiple of HR_IO_ALIGN */
 	int staging_buffers;           /* >= 1 (2 to overlap), each chunk_bytes; unused when host_addressable */
-	struct hr_trace      *trace;   /* NULL: no trace */
-	struct hr_notice_sink notices;
+	struct hr_trace *trace;        /* NULL: no trace */
 };
 
 /* Reading progress while loading; called on the loading thread. Return 0 to go on,

@@ -411,6 +411,39 @@ static void clients_on_many_threads_are_served(void **state)
 	stop(&w);
 }
 
+struct progress {
+	int      calls, stop_at; /* stop_at 0: never */
+	uint64_t done, total;
+};
+
+static int on_progress(void *user, uint64_t done, uint64_t total)
+{
+	struct progress *p = user;
+	assert_true(done >= p->done && done <= total && total > 0);
+	p->done = done;
+	p->total = total;
+	return ++p->calls == p->stop_at;
+}
+
+static void loading_tells_its_progress_and_stops_when_asked(void **state)
+{
+	(void)state;
+	struct world    w;
+	struct progress all = {0}, some = {.stop_at = 1};
+	setup(&w, model_path, 1);
+	w.options.device_memory_bytes = 0;
+	w.options.on_progress = on_progress;
+	w.options.user = &all;
+	assert_int_equal(hr_session_open(&w.session, w.model, &w.options, &w.err), 0);
+	assert_true(all.calls > 0 && all.total > 0);
+	assert_int_equal(all.done, all.total);
+	hr_session_close(w.session);
+	w.options.user = &some;
+	assert_int_equal(hr_session_open(&w.session, w.model, &w.options, &w.err), HR_ECANCELED);
+	assert_int_equal(some.calls, 1);
+	hr_model_close(w.model);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -420,6 +453,7 @@ int main(void)
 	    cmocka_unit_test(the_longest_prompt_fits_and_its_output_ends_with_the_context),
 	    cmocka_unit_test(a_stop_string_ends_the_text_before_itself),
 	    cmocka_unit_test(a_file_that_shrinks_or_changes_is_an_error_not_garbage),
+	    cmocka_unit_test(loading_tells_its_progress_and_stops_when_asked),
 	    cmocka_unit_test(closing_in_the_middle_is_clean),
 	    cmocka_unit_test(a_device_map_is_followed),
 	    cmocka_unit_test(the_trace_is_json_with_every_lane),
