@@ -267,6 +267,10 @@ cudaError_t cudaHostUnregister(void *base)
 	cudaError_t error = cuda_on_cpu_enter(__func__);
 	Machine    &m = machine();
 	bool        busy = false;
+	if (m.sticky) { /* nobody can wait for a dead context's copies; a real one's have ended */
+		wait_for_all();
+		reap();
+	}
 	{
 		std::lock_guard<std::mutex> lock(m.mutex);
 		auto                        found = m.registrations.find((char *)base);

@@ -64,6 +64,9 @@ int cuda_on_cpu_n_live(void);
 /* The first misuse since reset, or "". */
 const char *cuda_on_cpu_misuse(void);
 
+/* A kernel of a test: fn(user) on the stream's thread. */
+cudaError_t cuda_on_cpu_launch(cudaStream_t stream, void (*fn)(void *user), void *user);
+
 /* For the rest of the layer. Every entry point begins with enter(): it counts the
  * call and returns the error that it is to fail with. */
 cudaError_t cuda_on_cpu_enter(const char *call);

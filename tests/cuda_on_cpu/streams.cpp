@@ -185,6 +185,12 @@ void cuda_on_cpu_enqueue(cudaStream_t stream, std::function<void()> work)
 	cuda_on_cpu_return(error ? error : put(stream, std::move(work), false));
 }
 
+cudaError_t cuda_on_cpu_launch(cudaStream_t stream, void (*fn)(void *user), void *user)
+{
+	cuda_on_cpu_enqueue(stream, [=] { fn(user); });
+	return cudaGetLastError();
+}
+
 /* ---- Streams --------------------------------------------------------------- */
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
