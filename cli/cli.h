@@ -34,6 +34,7 @@ struct hr_cli_options {
 	const char            *max_memory, *device_map, *dtype;
 	const char            *trace;
 	const char            *like, *type;
+	const char            *assume;
 	int                    n_predict; /* -1: until the model stops */
 	bool                   chat, ignore_eos, json, stats, tensors;
 };
@@ -79,9 +80,13 @@ struct hr_cli_text hr_cli_bytes(uint64_t bytes);
 /* `text` as one word of a shell command; allocated. */
 char *hr_cli_quote(const char *text);
 
-/* What --max-memory, --device-map and --dtype say, put into options->plan; --trace is tried.
- * `*map` is the text of the device map, to be freed. 0, or an exit code after saying why. */
+/* What --max-memory, --device-map and --dtype say, put into options->plan, with the directory for what
+ * is measured; --trace is tried. `*map` is the text of the device map, to be freed. 0, or an exit code after
+ * saying why. */
 int hr_cli_resolve(struct hr_cli_options *options, char **map);
+/* The text of the card that --assume names, a file or one of those that are installed; allocated, NULL after
+ * saying why. */
+char *hr_cli_read_card(const char *name);
 /* The whole of a file, or of standard input for "-"; NUL-terminated, allocated; NULL after saying why. */
 char *hr_cli_read_file(const char *path, const char *what);
 

@@ -85,6 +85,8 @@ static const struct flag flags[] = {
 	{"kv-type", FLAG_CHOICE, "f16|f32", FIELD(plan.kv_type), PLANNING, 0, 0, G, "the type of the KV cache (f16)"},
 	{"ctx-size c", FLAG_INT, "N", FIELD(plan.n_ctx), PLANNING, 1, INT_MAX, G,
 	 "tokens of context for each sequence (what the prompts and -n need; plan, chat: at most 4096)"},
+	{"assume", FLAG_TEXT, "CARD", FIELD(assume), HR_CLI_PLAN, 0, 0, G,
+	 "plan for a machine that is described instead of measured: a JSON file, or a card by name (rtx-4090, laptop-rtx-4060, ...)"},
 	{"batch-size b", FLAG_INT, "N", FIELD(plan.n_batch), PLANNING, 1, INT_MAX, G, "most tokens in a pass (512)"},
 	{"parallel np", FLAG_INT, "N", FIELD(plan.n_seqs), HR_CLI_RUN | HR_CLI_PLAN, 1, INT_MAX, G,
 	 "sequences at the same time (1; with -f as many as prompts, at most 64)"},

@@ -21,6 +21,42 @@ static char *command_line(const struct hr_cli_options *o)
 	return text;
 }
 
+/* What memory buys when it holds the KV cache of more sequences instead of more layers: the
+ * same budget planned for more and more of them. */
+struct batch_row {
+	int         n_seqs, resident_layers;
+	uint64_t    kv_bytes;
+	double      tps;
+	const char *bound; /* a literal of the library */
+};
+struct batches {
+	struct batch_row rows[8];
+	int              n, best;
+};
+
+static void compare_batches(struct batches *b, const struct hr_model *model, const struct hr_cli_options *o,
+                            const struct hr_plan_info *asked)
+{
+	struct hr_plan_options options = o->plan;
+	options.on_notice = NULL;
+	options.measure = false;
+	b->n = b->best = 0;
+	for (int seqs = 1; seqs <= 128 && asked->rates && b->n < 8; seqs *= seqs < 64 ? 2 : 4) {
+		struct hr_plan *plan;
+		options.n_seqs = seqs;
+		options.n_batch = asked->n_batch < seqs ? seqs : asked->n_batch;
+		if (hr_plan_new(&plan, model, &options, NULL))
+			return; /* no room for so many */
+		const struct hr_plan_info *p = hr_plan_info(plan);
+		b->rows[b->n] = (struct batch_row){seqs, p->resident_layers, p->kv_bytes, p->predicted_decode_tps,
+		                                   p->decode_bound};
+		if (b->rows[b->n].tps > b->rows[b->best].tps * 1.01)
+			b->best = b->n;
+		b->n++;
+		hr_plan_free(plan);
+	}
+}
+
 static void print_row(const char *name, const char *amount, const char *what)
 {
 	printf("  %-18s %10s  %s\n", name, amount, what);
@@ -47,11 +83,35 @@ static void print_tiers(const struct hr_model_info *m, const struct hr_plan_info
 	print_row("disk", hr_cli_bytes(p->disk_bytes_per_pass).s, text);
 	if (p->link_bytes_per_pass)
 		print_row("link", hr_cli_bytes(p->link_bytes_per_pass).s, "copied in each pass");
-	if (p->predicted_pass_ms > 0)
-		printf("\n  predicted: %.2f ms a pass, %.2f tokens/s for one sequence\n", p->predicted_pass_ms,
-		       1e3 / p->predicted_pass_ms);
-	else
+}
+
+static void print_pass(const char *name, double tps, double ms, double ceiling_ms, const char *bound)
+{
+	printf("    %-28s %9.2f %11.2f %11.2f  %s\n", name, tps, ms, ceiling_ms, bound);
+}
+
+static void print_predictions(const struct hr_plan_info *p, const struct batches *b)
+{
+	char text[64];
+	if (!p->rates) {
 		printf("\n  predicted: nothing, because nothing was measured with this model on this machine\n");
+		return;
+	}
+	printf("\n  %-28s   %9s %11s %11s  %s\n", "predicted", "tokens/s", "ms a pass", "ceiling ms", "bound by");
+	snprintf(text, sizeof text, "decode, %d at a time", p->n_seqs);
+	print_pass(text, p->predicted_decode_tps, p->predicted_pass_ms, p->decode_ceiling_ms, p->decode_bound);
+	snprintf(text, sizeof text, "prefill, %.0f tokens a pass",
+	         p->predicted_prefill_tps * p->predicted_prefill_ms / 1e3);
+	print_pass(text, p->predicted_prefill_tps, p->predicted_prefill_ms, p->prefill_ceiling_ms,
+	           p->prefill_bound);
+	if (b->n > 1)
+		printf("\n  %-28s   %9s %11s %11s  %s\n", "sequences at a time", "tokens/s", "KV cache", "residents",
+		       "bound by");
+	for (int i = 0; i < b->n && b->n > 1; i++) {
+		snprintf(text, sizeof text, "%d%s", b->rows[i].n_seqs, i == b->best ? ", the most in sum" : "");
+		printf("    %-28s %9.2f %11s %11d  %s\n", text, b->rows[i].tps, hr_cli_bytes(b->rows[i].kv_bytes).s,
+		       b->rows[i].resident_layers, b->rows[i].bound);
+	}
 }
 
 /* "model.layers.12": 12 and the length of what stands before; -1 otherwise. */
@@ -89,13 +149,15 @@ static void print_device_map(const struct hr_plan *plan)
 	}
 }
 
-static void print_plan(const struct hr_model *model, const struct hr_plan *plan, const char *command)
+static void print_plan(const struct hr_model *model, const struct hr_plan *plan, const struct batches *b,
+                       const char *command)
 {
 	const struct hr_model_info *m = hr_model_info(model);
 	const struct hr_plan_info  *p = hr_plan_info(plan);
 	printf("%s: %s, %s, %d layers; to run on %s (%s)\n\n", m->path, m->family, m->dtype, m->n_layers,
 	       p->device, p->device_name);
 	print_tiers(m, p);
+	print_predictions(p, b);
 	print_device_map(plan);
 	for (int i = 0; i < p->n_fallbacks; i++)
 		printf("\n  %s\n", hr_plan_fallback(plan, i));
@@ -113,8 +175,35 @@ static json_t *json_modules(const struct hr_plan *plan)
 	return list;
 }
 
+static json_t *json_pass(double ms, double tps, double ceiling_ms, const char *bound)
+{
+	return json_pack("{s:f, s:f, s:f, s:s}", "pass_ms", ms, "tps", tps, "ceiling_ms", ceiling_ms, "bound",
+	                 bound);
+}
+
+static json_t *json_predictions(const struct hr_plan_info *p, const struct batches *b)
+{
+	json_t *rows = json_array();
+	if (!p->rates) {
+		json_decref(rows);
+		return json_null();
+	}
+	for (int i = 0; i < b->n; i++)
+		json_array_append_new(rows, json_pack("{s:i, s:f, s:I, s:i, s:s}", "n_seqs", b->rows[i].n_seqs, "tps",
+		                                      b->rows[i].tps, "kv_bytes", (json_int_t)b->rows[i].kv_bytes,
+		                                      "resident_layers", b->rows[i].resident_layers, "bound",
+		                                      b->rows[i].bound));
+	return json_pack(
+	    "{s:s, s:o, s:o, s:o}", "rates", p->rates, "decode",
+	    json_pass(p->predicted_pass_ms, p->predicted_decode_tps, p->decode_ceiling_ms, p->decode_bound),
+	    "prefill",
+	    json_pass(p->predicted_prefill_ms, p->predicted_prefill_tps, p->prefill_ceiling_ms, p->prefill_bound),
+	    "batches", rows);
+}
+
 /* What `run --json` says of model and plan, with the bytes of each tier. */
-static json_t *json_plan(const struct hr_model *model, const struct hr_plan *plan, const char *command)
+static json_t *json_plan(const struct hr_model *model, const struct hr_plan *plan, const struct batches *b,
+                         const char *command)
 {
 	const struct hr_model_info *m = hr_model_info(model);
 	const struct hr_plan_info  *p = hr_plan_info(plan);
@@ -125,11 +214,11 @@ static json_t *json_plan(const struct hr_model *model, const struct hr_plan *pla
 	              (json_int_t)p->kv_bytes, "activations", (json_int_t)p->activation_bytes, "host",
 	              (json_int_t)p->host_bytes, "disk_per_pass", (json_int_t)p->disk_bytes_per_pass,
 	              "link_per_pass", (json_int_t)p->link_bytes_per_pass, "total", (json_int_t)m->weight_bytes);
-	json_t *predicted = p->predicted_pass_ms > 0 ? json_real(1e3 / p->predicted_pass_ms) : json_null();
-	return json_pack("{s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:o, s:o}", "model", hr_cli_json_model(model),
+	json_t *predicted = p->rates ? json_real(p->predicted_decode_tps) : json_null();
+	return json_pack("{s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:o, s:o, s:o}", "model", hr_cli_json_model(model),
 	                 "plan", hr_cli_json_plan(plan), "bytes", bytes, "modules", json_modules(plan), "n_ctx",
 	                 p->n_ctx, "n_seqs", p->n_seqs, "n_batch", p->n_batch, "predicted_tps", predicted,
-	                 "command", hr_cli_json_text(command));
+	                 "predicted", json_predictions(p, b), "command", hr_cli_json_text(command));
 }
 
 int hr_cli_plan(struct hr_cli_options *o)
@@ -137,24 +226,32 @@ int hr_cli_plan(struct hr_cli_options *o)
 	struct hr_error  err;
 	struct hr_model *model = NULL;
 	struct hr_plan  *plan = NULL;
-	char            *map = NULL, *command = NULL;
+	char            *map = NULL, *command = NULL, *card = NULL;
+	struct batches   batches;
 	int              code = hr_cli_resolve(o, &map);
 
+	if (!code && o->assume) {
+		o->plan.assume = card = hr_cli_read_card(o->assume);
+		code = card ? HR_EXIT_OK : HR_EXIT_ERROR;
+	}
+	o->plan.measure = !o->assume;
 	if (!code && (hr_model_open(&model, o->target, &err) || hr_plan_new(&plan, model, &o->plan, &err)))
 		code = hr_cli_fail_error(&err);
 	if (code)
 		goto done;
+	compare_batches(&batches, model, o, hr_plan_info(plan));
 	command = command_line(o);
 	if (!command)
 		code = hr_cli_fail("There is no memory for the plan.");
 	else if (o->json)
-		hr_cli_write_json(json_plan(model, plan, command), false);
+		hr_cli_write_json(json_plan(model, plan, &batches, command), false);
 	else
-		print_plan(model, plan, command);
+		print_plan(model, plan, &batches, command);
 done:
 	hr_plan_free(plan);
 	hr_model_close(model);
 	free(command);
+	free(card);
 	free(map);
 	return code;
 }

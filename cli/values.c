@@ -203,8 +203,41 @@ static int check_trace(const char *path)
 	return HR_EXIT_OK;
 }
 
+/* $XDG_CACHE_HOME/headrace, or $HOME/.cache/headrace; NULL: nothing is kept. */
+static const char *cache_directory(void)
+{
+	static char path[4096];
+	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	if (xdg && *xdg == '/')
+		snprintf(path, sizeof path, "%s/headrace", xdg);
+	else if (home && *home == '/')
+		snprintf(path, sizeof path, "%s/.cache/headrace", home);
+	return *path ? path : NULL;
+}
+
+char *hr_cli_read_card(const char *name)
+{
+	static const char *const places[] = {"../share/headrace/cards", "../cards", "cards"};
+	char                     exe[2048], path[4096];
+	ssize_t                  n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+	if (strchr(name, '/') || !access(name, R_OK) || n <= 0)
+		return hr_cli_read_file(name, "card");
+	exe[n] = 0;
+	*strrchr(exe, '/') = 0;
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		snprintf(path, sizeof path, "%s/%s/%s.json", exe, places[i], name);
+		if (!access(path, R_OK))
+			return hr_cli_read_file(path, "card");
+	}
+	hr_cli_fail(
+	    "There is no file and no card %s; the cards that come with Headrace are in share/headrace/cards.",
+	    name);
+	return NULL;
+}
+
 int hr_cli_resolve(struct hr_cli_options *o, char **map)
 {
+	o->plan.cache_dir = cache_directory();
 	if (o->dtype && strcmp(o->dtype, "auto"))
 		return hr_cli_fail_usage(
 		    "--dtype %s is not available: weights are used in the type they have in the file, "

@@ -1,9 +1,10 @@
-# The program, the header, both libraries, their .pc file and the manual page.
+# The program, the header, both libraries, their .pc file, the manual page and the cards.
 include(GNUInstallDirs)
 install(TARGETS headrace RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS headrace_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS headrace_archive ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/headrace DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY cards DESTINATION ${CMAKE_INSTALL_DATADIR}/headrace)
 
 # Configured while installing, because the prefix may be chosen then.
 install(CODE "

@@ -11,8 +11,10 @@
 #include "base/mem.h"
 #include "base/topology.h"
 #include "kernels/device/host_memory.h"
+#include "runtime/card.h"
 #include "runtime/forward.h"
 #include "runtime/kv.h"
+#include "runtime/rates_cache.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,6 +50,13 @@ void hr__plan_note(struct hr_plan *plan, const struct hr_plan_options *options, 
 	hr__notice(&sink, "%s", sentence);
 }
 
+/* What is planned for: a device that is open, or a card. */
+struct target {
+	const char *kind, *name;
+	bool        host_addressable;
+	uint64_t    device_free, host_free; /* what may be asked for when the user set no budget */
+};
+
 /* What may be asked of free memory: less a margin for everybody else and for what no
  * plan counts (stacks, the tokenizer). */
 static uint64_t usable(uint64_t free_bytes, uint64_t least_margin)
@@ -58,20 +67,17 @@ static uint64_t usable(uint64_t free_bytes, uint64_t least_margin)
 	return free_bytes > margin ? free_bytes - margin : 0;
 }
 
-/* The budgets when the user set none. */
-static uint64_t default_budget(struct hr_device *device)
+static struct target target_of(struct hr_device *device, const struct hr_card *card)
 {
-	struct hr_device_memory memory;
-	if (device->ops->memory(device, &memory))
-		return 0;
-	return usable(memory.free_bytes, memory.margin_bytes);
-}
-
-static uint64_t default_host_budget(void)
-{
-	struct hr__host_memory memory;
-	hr__host_memory_read(&memory);
-	return usable(memory.free_bytes, 0);
+	struct hr_device_memory memory = {0};
+	struct hr__host_memory  host;
+	if (card->name[0])
+		return (struct target){card->device, card->name, card->host_addressable,
+		                       usable(card->device_memory_bytes, 0), usable(card->host_memory_bytes, 0)};
+	hr__host_memory_read(&host);
+	device->ops->memory(device, &memory);
+	return (struct target){device->kind, device->name, device->host_addressable,
+	                       usable(memory.free_bytes, memory.margin_bytes), usable(host.free_bytes, 0)};
 }
 
 static int check_options(const struct hr_plan_options *o, struct hr_error *err)
@@ -118,7 +124,7 @@ static void describe_needs(struct hr_plan *plan, const struct hr_plan_options *o
 	info->activation_bytes = hr__forward_bytes(plan, ops);
 }
 
-static void describe_placement(struct hr_plan *plan, uint64_t budget, struct hr_device *device)
+static void describe_placement(struct hr_plan *plan, uint64_t budget, const struct target *device)
 {
 	const struct hr_placement *p = &plan->placement;
 	struct hr_plan_info       *info = &plan->info;
@@ -144,74 +150,133 @@ static void describe_placement(struct hr_plan *plan, uint64_t budget, struct hr_
 	info->n_modules = p->n_blocks + 3;
 }
 
-int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *o,
-                 const struct hr_backend *backend, struct hr_error *err)
-{
-	struct hr_device *device = backend->device;
-	struct hr_plan   *plan = hr__calloc(1, sizeof *plan);
-	enum hr_tier     *map = NULL;
-	int rc = plan ? check_options(o, err) : hr__fail(err, HR_ENOMEM, "Out of memory while planning.");
-	if (rc)
-		goto done;
-	plan->model = model;
-	if (backend->fallback[0])
-		hr__plan_note(plan, o, "%s", backend->fallback);
-	snprintf(plan->device, sizeof plan->device, "%s", device->kind);
-	snprintf(plan->device_name, sizeof plan->device_name, "%s", device->name);
-	describe_needs(plan, o, backend->ops);
-	if (o->device_map && strcasecmp(o->device_map, "auto")) {
-		map = hr__calloc((size_t)model->n_blocks + 2, sizeof *map);
-		rc = map ? hr__device_map_parse(map, model->n_blocks, o->device_map, device->host_addressable, err)
-		         : hr__fail(err, HR_ENOMEM, "Out of memory while reading the device map.");
-		if (rc)
-			goto done;
-	}
+struct note {
+	struct hr_plan               *plan;
+	const struct hr_plan_options *options;
+};
 
-	uint64_t fixed = device->host_addressable ? 0 : plan->info.kv_bytes + plan->info.activation_bytes;
-	uint64_t budget = o->device_memory_bytes ? o->device_memory_bytes : default_budget(device);
-	if (!o->device_memory_bytes && device->host_addressable) {
-		uint64_t on_top = plan->info.kv_bytes + plan->info.activation_bytes;
-		budget = budget > on_top ? budget - on_top : 0;
+static void keep_note(void *user, const char *sentence)
+{
+	const struct note *note = user;
+	hr__plan_note(note->plan, note->options, "%s", sentence);
+}
+
+/* Rates: the card's, or those of this machine where there are any. */
+static int find_rates(struct hr_plan *plan, const struct hr_plan_options *o, const struct target *target,
+                      const struct hr_card *card, struct hr_error *err)
+{
+	struct note           note = {plan, o};
+	struct hr_notice_sink sink = {keep_note, &note};
+	char                  device[160];
+	bool                  found = card->name[0];
+	int                   rc = 0;
+	if (found)
+		hr__card_rates(card, plan->model, &plan->rates);
+	else if (o->cache_dir || o->measure) {
+		snprintf(device, sizeof device, "%s %s", target->kind, target->name);
+		rc = hr__rates_get(&plan->rates, &found, plan->model, o, device, &sink, err);
 	}
+	if (!found || rc)
+		return rc;
+	snprintf(plan->rates_name, sizeof plan->rates_name, "%s", card->name[0] ? card->name : "measured");
+	plan->info.rates = plan->rates_name;
+	plan->cost = (struct hr_cost){&plan->rates, hr__plan_decode_work(&plan->info), o->max_disk_rate};
+	return 0;
+}
+
+static uint64_t largest_part(const struct hr_model *model)
+{
 	uint64_t part = 0;
 	for (int i = 0; i < model->n_head_parts; i++)
 		if (model->head_parts[i].layer.memory_bytes > part)
 			part = model->head_parts[i].layer.memory_bytes;
+	return part;
+}
+
+/* The model's bytes and the user's wishes, as the planner wants them. */
+static struct hr_plan_request describe_request(const struct hr_plan *plan, const struct hr_plan_options *o,
+                                               const struct target *target, uint64_t budget)
+{
+	const struct hr_model *model = plan->model;
 	bool                   tied = model->checkpoint.head == model->checkpoint.embedding;
-	struct hr_plan_request request = {
+	uint64_t               fixed = plan->info.kv_bytes + plan->info.activation_bytes;
+	return (struct hr_plan_request){
 	    .blocks = model->block_layers,
 	    .n_blocks = model->n_blocks,
 	    .head_bytes = model->head.layer.memory_bytes,
-	    .head_part_bytes = part,
+	    .head_part_bytes = largest_part(model),
 	    .embedding_bytes = tied ? 0 : model->embedding.layer.memory_bytes,
 	    .tied = tied,
 	    .globals_bytes = model->globals.memory_bytes,
-	    .fixed_bytes = fixed,
+	    .fixed_bytes = target->host_addressable ? 0 : fixed,
 	    .device_budget_bytes = o->full ? UINT64_MAX / 4 : budget,
-	    .host_budget_bytes = o->host_memory_bytes ? o->host_memory_bytes : default_host_budget(),
-	    .host_addressable = device->host_addressable,
+	    .host_budget_bytes = o->host_memory_bytes ? o->host_memory_bytes : target->host_free,
+	    .host_addressable = target->host_addressable,
 	    .window_layers = o->window_layers,
 	    .resident_layers = o->resident_layers,
 	    .slots = o->slots,
 	    .chunk_bytes = o->chunk_bytes,
 	    .read_depth = o->read_depth,
-	    .map = map,
+	    .cost = plan->info.rates ? &plan->cost : NULL,
 	};
-	rc = hr_plan_make(&plan->placement, &request, err);
+}
+
+static int fail_full(const struct hr_plan *plan, uint64_t budget, struct hr_error *err)
+{
+	double needed = (double)plan->placement.device_bytes / 1048576;
+	return hr__fail(err, HR_EBUDGET,
+	                "The full model needs %.1f MiB on the device, but the budget is %.1f MiB; leave out "
+	                "--window full, or give --device-memory %.1fMiB.",
+	                needed, (double)budget / 1048576, needed + 0.1);
+}
+
+int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *o,
+                 const struct hr_backend *backend, struct hr_error *err)
+{
+	struct hr_plan *plan = hr__calloc(1, sizeof *plan);
+	struct hr_card  card = {0};
+	enum hr_tier   *map = NULL;
+	int rc = plan ? check_options(o, err) : hr__fail(err, HR_ENOMEM, "Out of memory while planning.");
+	if (!rc && o->assume)
+		rc = hr__card_parse(&card, o->assume, err);
 	if (rc)
 		goto done;
-	if (o->full && plan->placement.device_bytes > budget) {
-		rc = hr__fail(err, HR_EBUDGET,
-		              "The full model needs %.1f MiB on the device, but the budget is %.1f MiB; leave out "
-		              "--window full, "
-		              "or give --device-memory %.1fMiB.",
-		              (double)plan->placement.device_bytes / 1048576, (double)budget / 1048576,
-		              (double)plan->placement.device_bytes / 1048576 + 0.1);
-		goto done;
+	struct target target = target_of(backend->device, &card);
+	plan->model = model;
+	if (backend->fallback[0])
+		hr__plan_note(plan, o, "%s", backend->fallback);
+	snprintf(plan->device, sizeof plan->device, "%s", target.kind);
+	snprintf(plan->device_name, sizeof plan->device_name, "%s", target.name);
+	describe_needs(plan, o, backend->ops);
+	if (o->device_map && strcasecmp(o->device_map, "auto")) {
+		map = hr__calloc((size_t)model->n_blocks + 2, sizeof *map);
+		rc = map ? hr__device_map_parse(map, model->n_blocks, o->device_map, target.host_addressable, err)
+		         : hr__fail(err, HR_ENOMEM, "Out of memory while reading the device map.");
 	}
-	describe_placement(plan, budget, device);
+	if (!rc)
+		rc = find_rates(plan, o, &target, &card, err);
+	if (rc)
+		goto done;
+
+	uint64_t budget = o->device_memory_bytes ? o->device_memory_bytes : target.device_free;
+	if (!o->device_memory_bytes && target.host_addressable) {
+		uint64_t on_top = plan->info.kv_bytes + plan->info.activation_bytes;
+		budget = budget > on_top ? budget - on_top : 0;
+	}
+	plan->request = describe_request(plan, o, &target, budget);
+	plan->request.map = map;
+	rc = hr_plan_make(&plan->placement, &plan->request, err);
+	plan->request.map = NULL;
+	plan->request.cost = NULL;
+	if (!rc && o->full && plan->placement.device_bytes > budget)
+		rc = fail_full(plan, budget, err);
+	if (rc)
+		goto done;
+	describe_placement(plan, budget, &target);
 	for (int i = 0; i < plan->placement.n_fallbacks; i++)
 		hr__plan_note(plan, o, "%s", plan->placement.fallback[i]);
+	if (plan->info.rates)
+		rc = hr__plan_predict(plan, err);
 done:
 	free(map);
 	if (rc)
@@ -224,10 +289,13 @@ done:
 int hr_plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
                 struct hr_error *err)
 {
-	struct hr_backend backend = {0};
-	int               rc = hr__backend_open(&backend, options, err);
+	struct hr_plan_options o = *options;
+	struct hr_backend      backend = {0};
+	if (o.assume)
+		o.device = "cpu"; /* which knows how much workspace its kernels need */
+	int rc = hr__backend_open(&backend, &o, err);
 	if (!rc)
-		rc = hr__plan_new(out, model, options, &backend, err);
+		rc = hr__plan_new(out, model, &o, &backend, err);
 	hr__backend_close(&backend);
 	return rc;
 }

@@ -5,6 +5,7 @@
 #include "runtime/backend.h"
 #include "runtime/model.h"
 #include "scheduler/plan.h"
+#include "scheduler/rates.h"
 
 struct hr_plan {
 	const struct hr_model *model; /* borrowed */
@@ -16,11 +17,22 @@ struct hr_plan {
 	enum hr_kv_type        kv_type;
 	int                    page_tokens;
 	int                    max_outputs; /* logits rows of one pass */
+
+	/* What predictions are made from; info.rates is NULL when there are none. */
+	struct hr_plan_request request; /* without its map */
+	struct hr_rates        rates;
+	struct hr_cost         cost;
+	char                   rates_name[96];
 };
 
 /* Plan for a backend that is open. */
 int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
                  const struct hr_backend *backend, struct hr_error *err);
+
+/* The passes that a plan is judged by; and what it says of them. HR_EUNSUPPORTED: no rates. */
+struct hr_workload hr__plan_decode_work(const struct hr_plan_info *info);
+struct hr_workload hr__plan_prefill_work(const struct hr_plan_info *info);
+int                hr__plan_predict(struct hr_plan *plan, struct hr_error *err);
 
 /* Keep a sentence among the plan's fallbacks and tell the sink of `options`. */
 void hr__plan_note(struct hr_plan *plan, const struct hr_plan_options *options, const char *fmt, ...)

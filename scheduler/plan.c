@@ -13,12 +13,17 @@
  * every third resident until it holds 32 MiB or has 8 slots; what is left over
  * at the end may fill it up as well.
  *
+ * With rates at hand that is the first guess, and plans are compared by the time that the
+ * simulator gives them: the same family, over the chunks and depths that were measured and
+ * the slots that a ring can have.
+ *
  * A wish (window, residents, slots) is an upper bound: what cannot be had is
  * left out and said in a fallback sentence. A device map is taken as it is. */
 #include "scheduler/plan.h"
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "scheduler/rates.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,6 +35,7 @@
 #define DEFAULT_DEPTH  8
 #define COPIES_AHEAD   4 /* staging buffers beyond the read depth */
 #define SMALLEST_CHUNK (64ull << 10)
+#define WORTHWHILE     0.002 /* of a pass: less is not worth leaving the usual setting */
 
 typedef unsigned long long ull;
 
@@ -420,7 +426,8 @@ static void count_tiers(struct hr_placement *plan, const struct hr_plan_request 
 		plan->disk_bytes_per_pass += r->head_bytes;
 }
 
-int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)
+static int make_by_bytes(struct hr_placement *out, const struct hr_plan_request *request,
+                         struct hr_error *err)
 {
 	struct hr_plan_request r = *request;
 	struct hr_placement    plan = {.n_blocks = r.n_blocks};
@@ -451,6 +458,76 @@ int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request
 done:
 	free(merged);
 	hr_plan_release(&plan);
+	return rc;
+}
+
+/* ---- By time ----------------------------------------------------------------- */
+
+/* Make the plan for `request` and keep it if it is predicted to be quicker than `best`
+ * by more than a simulation is worth. A plan that falls back from what this request asks for is
+ * another candidate's. */
+static int try_plan(struct hr_placement *best, double *best_ns, const struct hr_plan_request *request,
+                    struct hr_error *err)
+{
+	struct hr_placement  plan;
+	struct hr_sim_result predicted;
+	int                  rc = make_by_bytes(&plan, request, NULL);
+	if (rc == HR_EBUDGET || rc == HR_EINVAL)
+		return 0;
+	if (rc)
+		return hr__fail(err, rc, "There is no memory to compare plans.");
+	bool as_asked = plan.n_fallbacks <= best->n_fallbacks;
+	if (as_asked)
+		rc = hr_predict_pass(&predicted, request, &plan, request->cost, NULL, NULL, err);
+	if (!rc && as_asked && predicted.pass_ns < *best_ns * (1 - WORTHWHILE)) {
+		int n = best->n_simulated;
+		hr_plan_release(best);
+		*best = plan;
+		best->n_simulated = n;
+		*best_ns = predicted.pass_ns;
+		plan = (struct hr_placement){0};
+	}
+	best->n_simulated += as_asked;
+	hr_plan_release(&plan);
+	return rc;
+}
+
+/* First the reads (chunk and depth, out of those that were measured), then the ring, which
+ * is the smaller the better the reads are; each with the best of what came before. */
+static int improve_by_time(struct hr_placement *plan, const struct hr_plan_request *request,
+                           struct hr_error *err)
+{
+	const struct hr_rates *rates = request->cost->rates;
+	struct hr_plan_request r = *request;
+	struct hr_sim_result   predicted;
+	int                    rc = hr_predict_pass(&predicted, request, plan, request->cost, NULL, NULL, err);
+	double                 best_ns = predicted.pass_ns;
+	for (int i = 0; i < rates->n_disk && !rc && plan->slots; i++) {
+		r.chunk_bytes = request->chunk_bytes ? request->chunk_bytes : (size_t)rates->disk[i].chunk_bytes;
+		r.read_depth = request->read_depth ? request->read_depth : rates->disk[i].depth;
+		if (r.read_depth > 1 && !(request->chunk_bytes && request->read_depth))
+			rc = try_plan(plan, &best_ns, &r, err);
+	}
+	r.chunk_bytes = plan->chunk_bytes;
+	r.read_depth = plan->read_depth;
+	for (int slots = MIN_SLOTS; slots <= MAX_SLOTS && !rc && plan->slots; slots++) {
+		r.slots = slots;
+		if (request->slots == HR_PLAN_AUTO)
+			rc = try_plan(plan, &best_ns, &r, err);
+	}
+	return rc;
+}
+
+int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)
+{
+	struct hr_placement plan = {0};
+	int                 rc = make_by_bytes(&plan, request, err);
+	if (!rc && request->cost)
+		rc = improve_by_time(&plan, request, err);
+	if (!rc)
+		*out = plan;
+	else
+		hr_plan_release(&plan);
 	return rc;
 }
 

@@ -30,6 +30,8 @@
 
 #define HR_PLAN_AUTO (-1)
 
+struct hr_cost;
+
 struct hr_plan_request {
 	/* The model, in bytes of memory footprint. */
 	const struct hr_layer *blocks; /* [n_blocks] */
@@ -56,6 +58,9 @@ struct hr_plan_request {
 	 * as given, taken as it is; what does not fit the budget is an error. Where the host
 	 * can address the device, "host" means "device"; an embedding on the host is read by rows. */
 	const enum hr_tier *map;
+	/* NULL: the plan that streams the fewest bytes. Otherwise the one whose pass is predicted to
+	 * be the shortest (rates.h), over the slots, chunks and depths that are left open above. */
+	const struct hr_cost *cost;
 };
 
 /* (The public header has a struct hr_plan of its own, which wraps this.) */
@@ -78,6 +83,7 @@ struct hr_placement {
 	uint64_t disk_bytes_per_pass;
 	char     fallback[8][200]; /* sentences: what was asked for and not done, and why */
 	int      n_fallbacks;
+	int      n_simulated; /* plans that were compared by time */
 };
 
 /* HR_EBUDGET: the message ends with the smallest budget that works, in bytes and

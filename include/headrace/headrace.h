@@ -127,25 +127,29 @@ typedef void (*hr_notice_fn)(void *user, const char *sentence);
 typedef int (*hr_progress_fn)(void *user, uint64_t done, uint64_t total);
 
 struct hr_plan_options {
-	const char    *device;              /* "auto", "cpu", "cuda", "cuda:N" */
-	uint64_t       device_memory_bytes; /* 0: what is free, less a margin. On the CPU: RAM for weights */
-	uint64_t       host_memory_bytes;   /* 0: what is free, less a margin; pinned RAM tier of a GPU */
-	int            window_layers;       /* blocks on the device, residents + slots; HR_AUTO */
-	bool           full;                /* everything resident, or fail */
-	int            resident_layers;     /* upper bound; HR_AUTO */
-	int            slots;               /* >= 2; HR_AUTO */
-	const char    *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
-	uint64_t       chunk_bytes;         /* of one read; 0: auto */
-	int            read_depth;          /* reads in flight; 0: auto */
-	const char    *reader;              /* "auto", "uring", "pread" */
-	uint64_t       max_disk_rate;       /* bytes per second; 0: unlimited */
-	int            n_ctx;               /* tokens of KV cache per sequence; 0: min(n_ctx_train, 4096) */
-	int            n_seqs;              /* sequences at the same time; 0: 1 */
-	int            n_batch;             /* most tokens in a pass; 0: 512 */
-	int            n_threads;           /* 0: one per core */
-	const char    *kv_type;             /* "f16" (NULL), "f32" */
-	const char    *cpu_isa;             /* "auto" (NULL), "portable", "avx2", "avx512" */
-	bool           trace;               /* record spans for hr_session_write_trace() */
+	const char *device;              /* "auto", "cpu", "cuda", "cuda:N" */
+	uint64_t    device_memory_bytes; /* 0: what is free, less a margin. On the CPU: RAM for weights */
+	uint64_t    host_memory_bytes;   /* 0: what is free, less a margin; pinned RAM tier of a GPU */
+	int         window_layers;       /* blocks on the device, residents + slots; HR_AUTO */
+	bool        full;                /* everything resident, or fail */
+	int         resident_layers;     /* upper bound; HR_AUTO */
+	int         slots;               /* >= 2; HR_AUTO */
+	const char *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
+	uint64_t    chunk_bytes;         /* of one read; 0: auto */
+	int         read_depth;          /* reads in flight; 0: auto */
+	const char *reader;              /* "auto", "uring", "pread" */
+	uint64_t    max_disk_rate;       /* bytes per second; 0: unlimited */
+	int         n_ctx;               /* tokens of KV cache per sequence; 0: min(n_ctx_train, 4096) */
+	int         n_seqs;              /* sequences at the same time; 0: 1 */
+	int         n_batch;             /* most tokens in a pass; 0: 512 */
+	int         n_threads;           /* 0: one per core */
+	const char *kv_type;             /* "f16" (NULL), "f32" */
+	const char *cpu_isa;             /* "auto" (NULL), "portable", "avx2", "avx512" */
+	bool        trace;               /* record spans for hr_session_write_trace() */
+	const char
+	    *cache_dir; /* where measured rates and profiles are kept; NULL: nowhere, nothing is predicted */
+	bool measure;   /* rates that cache_dir lacks are measured now, which takes seconds */
+	const char    *assume; /* JSON text of a card: plan for that machine instead (hr_plan_new only) */
 	hr_notice_fn   on_notice;
 	hr_progress_fn on_progress; /* while a session loads */
 	void          *user;        /* for both */
@@ -167,8 +171,14 @@ struct hr_plan_info {
 	uint64_t    chunk_bytes;
 	int         read_depth;
 	int         n_ctx, n_seqs, n_batch, n_threads;
-	double      predicted_pass_ms; /* 0: nothing measured yet */
-	int         n_modules;         /* of the device map */
+	double      predicted_pass_ms;    /* decode, a token for each sequence; 0: nothing measured yet */
+	double      predicted_decode_tps; /* of all sequences together */
+	double      predicted_prefill_ms; /* a pass of n_batch prompt tokens, or what the context holds */
+	double      predicted_prefill_tps;
+	double      decode_ceiling_ms, prefill_ceiling_ms; /* the fastest that these passes could be */
+	const char *decode_bound, *prefill_bound;          /* by what: "disk", "link", "compute"; NULL */
+	const char *rates;     /* where the rates are from: "measured", a card's name; NULL: there are none */
+	int         n_modules; /* of the device map */
 	int         n_fallbacks;
 };
 
@@ -185,6 +195,30 @@ int hr_plan_module(const struct hr_plan *plan, int index, const char **module, c
                    uint64_t *bytes);
 /* Sentence `index` < n_fallbacks: what was asked for and not done, and why. NULL past the end. */
 const char *hr_plan_fallback(const struct hr_plan *plan, int index);
+
+/* A pass that was not run yet, or a span of it. */
+struct hr_prediction {
+	double      pass_ms;
+	double      disk_ms, link_ms, compute_ms; /* what each would take alone */
+	double      stall_ms;                     /* compute idle, waiting for weights */
+	double      ceiling_ms;                   /* the largest of disk, link and compute */
+	const char *bound;                        /* which of them: "disk", "link", "compute" */
+};
+
+struct hr_span {
+	const char *lane; /* "disk", "link", "compute", "host" */
+	const char *name; /* a layer, or what the host does */
+	double      begin_ms, end_ms;
+	uint64_t    bytes;
+};
+typedef void (*hr_span_fn)(void *user, const struct hr_span *span);
+
+/* Predict a pass of `n_tokens` tokens of `n_seqs` sequences that look back on `context` tokens on
+ * average, by simulating the pipeline under this plan. `on_span`: NULL, or told what happens when,
+ * 0 being the begin of the pass. HR_EUNSUPPORTED: the plan was made without rates (see
+ * options.cache_dir, measure and assume). */
+int hr_plan_predict(const struct hr_plan *plan, int n_tokens, int n_seqs, double context,
+                    struct hr_prediction *out, hr_span_fn on_span, void *user, struct hr_error *err);
 
 /* ---- Sessions -------------------------------------------------------------- */
 

@@ -1,0 +1,87 @@
+/* Names what the measured figures belong to. Anything that can't be found out is left out of the
+ * name: two machines that differ in nothing that can be seen share their figures, until
+ * they are measured again. */
+#include "runtime/machine.h"
+
+#include "base/topology.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#define XXH_STATIC_LINKING_ONLY /* the state is a variable */
+#include <xxhash.h>
+
+__attribute__((format(printf, 3, 4))) static void append(char *key, size_t size, const char *fmt, ...)
+{
+	size_t  n = strlen(key);
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(key + n, size - n, fmt, args);
+	va_end(args);
+}
+
+/* The first line of a file, its end trimmed; empty without one. */
+static void read_line(const char *path, char line[128])
+{
+	FILE *f = fopen(path, "re");
+	line[0] = 0;
+	if (f) {
+		if (!fgets(line, 128, f))
+			line[0] = 0;
+		fclose(f);
+	}
+	for (size_t n = strlen(line); n && (line[n - 1] == '\n' || line[n - 1] == ' '); n--)
+		line[n - 1] = 0;
+}
+
+/* "8:16 VENDOR MODEL": the drive behind a file, or behind the partition that it is on. */
+static void append_drive(char *key, size_t size, const struct hr_file *file)
+{
+	static const char *const places[] = {"device/model", "../device/model"};
+	struct stat              st;
+	struct statfs            fs;
+	char                     path[128], name[128] = "";
+	if (fstat(file->fd_buffered, &st) || fstatfs(file->fd_buffered, &fs))
+		return;
+	for (size_t i = 0; i < 2 && !*name; i++) {
+		snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s", major(st.st_dev), minor(st.st_dev), places[i]);
+		read_line(path, name);
+	}
+	append(key, size, "; drive %u:%u%s%s, file system %lx%s", major(st.st_dev), minor(st.st_dev),
+	       *name ? " " : "", name, (unsigned long)fs.f_type, file->fd_direct < 0 ? ", not direct" : "");
+}
+
+void hr__machine_key(char *key, size_t size, const struct hr_model *model, const struct hr_plan_options *o,
+                     const char *device)
+{
+	const char *reader = o->reader && strcmp(o->reader, "io_uring") ? o->reader : "uring";
+	const char *isa = o->cpu_isa ? o->cpu_isa : "auto";
+	char        driver[128];
+	key[0] = 0;
+	append(key, size, "headrace %s; %s; %d threads of %d, %s", HEADRACE_VERSION, device,
+	       o->n_threads ? o->n_threads : hr_topology_n_cores(), hr_topology_n_cores(), isa);
+	if (!strncmp(device, "cuda", 4)) {
+		read_line("/proc/driver/nvidia/version", driver);
+		append(key, size, "; driver %s", driver);
+	}
+	append(key, size, "; reader %s", reader);
+	append_drive(key, size, &model->checkpoint.files[0]);
+}
+
+uint64_t hr__model_key(const struct hr_model *model)
+{
+	const struct hr_checkpoint *c = &model->checkpoint;
+	XXH64_state_t               state;
+	XXH64_reset(&state, 0);
+	for (int i = 0; i < c->n_tensors; i++) {
+		const struct hr_tensor *t = &c->tensors[i];
+		XXH64_update(&state, t->name, strlen(t->name) + 1);
+		XXH64_update(&state, t->shape, sizeof t->shape[0] * (size_t)t->n_dims);
+		XXH64_update(&state, &t->offset, sizeof t->offset);
+		XXH64_update(&state, &t->bytes, sizeof t->bytes);
+	}
+	return XXH64_digest(&state);
+}

@@ -1,0 +1,186 @@
+/* Rates: points are themselves and what lies between lies between; a planner that has them
+ * takes the plan with the shortest predicted pass, within every promise it made without; a file
+ * is measured. */
+#include "base/mem.h"
+#include "scheduler/rates.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { N_BLOCKS = 24 };
+#define BLOCK_BYTES (8ull << 20)
+
+/* A disk on which depth matters, and small chunks do not pay. */
+static const struct hr_rates some_rates = {
+    .disk = {{1 << 20, 1, 0.5}, {1 << 20, 8, 2}, {4 << 20, 1, 1}, {4 << 20, 8, 3}},
+    .n_disk = 4,
+    .link_rate = 10,
+    .compute = {{1, 1e6, 1e5}, {8, 2e6, 1e5}, {64, 8e6, 2e5}},
+    .n_compute = 3,
+    .head = {{1, 1e6}, {4, 4e6}},
+    .n_head = 2,
+    .block_bytes = BLOCK_BYTES,
+    .context_ns_decode = 10,
+    .context_ns_prefill = 1,
+};
+
+static void test_points_and_between(void **state)
+{
+	(void)state;
+	const struct hr_rates *r = &some_rates;
+	assert_true(hr_rates_disk(r, 1 << 20, 8) == 2);
+	double between = hr_rates_disk(r, 2 << 20, 8);
+	assert_true(between > 1.5 && between < 3);
+	assert_true(fabs(hr_rates_disk_latency_ns(r, 4 << 20, 8) - (4 << 20) * (1 - 1 / 3.0)) < 1);
+
+	struct hr_workload one = {1, 1, 1, 0}, four = {4, 4, 4, 0}, prompt = {128, 1, 1, 0};
+	assert_true(hr_rates_block_ns(r, &one, BLOCK_BYTES) == 1e6);
+	assert_true(hr_rates_block_ns(r, &one, BLOCK_BYTES / 2) == 5e5);
+	double ns = hr_rates_block_ns(r, &four, BLOCK_BYTES);
+	assert_true(fabs(ns - (1e6 + 1e6 * 3 / 7)) < 1);
+	ns = hr_rates_block_ns(r, &prompt, BLOCK_BYTES); /* beyond the last point: as it went */
+	assert_true(fabs(ns - (8e6 + 6e6 * 64 / 56)) < 1);
+	one.context_tokens = 1000;
+	assert_true(hr_rates_block_ns(r, &one, BLOCK_BYTES) == 1e6 + 10 * 1000);
+	prompt.context_tokens = 64;
+	assert_true(hr_rates_block_ns(r, &prompt, BLOCK_BYTES) == ns + 1.0 * 128 * 64);
+	assert_true(hr_rates_head_ns(r, 0) == 0 && hr_rates_head_ns(r, 2) == 2e6);
+}
+
+static struct hr_layer blocks[N_BLOCKS];
+
+static struct hr_plan_request request(bool host_addressable, uint64_t budget, const struct hr_cost *cost)
+{
+	for (int i = 0; i < N_BLOCKS; i++)
+		blocks[i].memory_bytes = blocks[i].file_bytes = BLOCK_BYTES;
+	return (struct hr_plan_request){.blocks = blocks,
+	                                .n_blocks = N_BLOCKS,
+	                                .head_bytes = 3 * BLOCK_BYTES,
+	                                .head_part_bytes = BLOCK_BYTES,
+	                                .tied = true,
+	                                .device_budget_bytes = budget,
+	                                .host_budget_bytes = 64ull << 20,
+	                                .host_addressable = host_addressable,
+	                                .window_layers = HR_PLAN_AUTO,
+	                                .resident_layers = HR_PLAN_AUTO,
+	                                .slots = HR_PLAN_AUTO,
+	                                .cost = cost};
+}
+
+static double pass_of(const struct hr_plan_request *r, const struct hr_placement *p,
+                      const struct hr_cost *cost)
+{
+	struct hr_sim_result result;
+	assert_int_equal(hr_predict_pass(&result, r, p, cost, NULL, NULL, NULL), 0);
+	assert_true(result.pass_ns >= result.ceiling_ns * 0.999);
+	return result.pass_ns;
+}
+
+static void test_planner_takes_the_quickest(void **state)
+{
+	(void)state;
+	struct hr_cost cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
+	for (int direct = 0; direct < 2; direct++) {
+		double before = INFINITY;
+		for (uint64_t layers = 3; layers < N_BLOCKS + 4; layers++) {
+			struct hr_plan_request r = request(direct, layers * BLOCK_BYTES, NULL);
+			struct hr_placement    by_bytes, by_time;
+			assert_int_equal(hr_plan_make(&by_bytes, &r, NULL), 0);
+			r.cost = &cost;
+			assert_int_equal(hr_plan_make(&by_time, &r, NULL), 0);
+			double ns = pass_of(&r, &by_time, &cost);
+			assert_true(ns <= pass_of(&r, &by_bytes, &cost));
+			assert_true(ns <= before * 1.005); /* more memory is never slower */
+			assert_true(by_time.device_bytes <= r.device_budget_bytes);
+			if (by_time.slots && direct && layers < N_BLOCKS / 2) { /* bound by the disk */
+				assert_int_equal(by_time.read_depth, 8);
+				assert_int_equal(by_time.chunk_bytes, 4 << 20);
+			}
+			before = ns;
+			hr_plan_release(&by_bytes);
+			hr_plan_release(&by_time);
+		}
+	}
+}
+
+static void test_wishes_bind_it(void **state)
+{
+	(void)state;
+	struct hr_cost         cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
+	struct hr_plan_request r = request(true, 12 * BLOCK_BYTES, &cost);
+	struct hr_placement    p;
+	r.chunk_bytes = 1 << 20;
+	r.read_depth = 3;
+	r.slots = 4;
+	r.resident_layers = 5;
+	assert_int_equal(hr_plan_make(&p, &r, NULL), 0);
+	assert_int_equal(p.chunk_bytes, 1 << 20);
+	assert_int_equal(p.read_depth, 3);
+	assert_int_equal(p.slots, 4);
+	assert_true(p.n_resident <= 5);
+	assert_int_equal(p.n_fallbacks, 0);
+	hr_plan_release(&p);
+}
+
+static void test_a_throttle_hides_the_disk(void **state)
+{
+	(void)state;
+	struct hr_cost         cost = {.rates = &some_rates, .work = {1, 1, 1, 0}, .max_disk_rate = 1000000000};
+	struct hr_plan_request r = request(true, 3 * BLOCK_BYTES, &cost);
+	struct hr_placement    p;
+	assert_int_equal(hr_plan_make(&p, &r, NULL), 0);
+	double streamed = (double)p.disk_bytes_per_pass;
+	assert_true(fabs(pass_of(&r, &p, &cost) - streamed) < 0.01 * streamed); /* a byte per ns */
+	hr_plan_release(&p);
+}
+
+static void test_measures_a_file(void **state)
+{
+	(void)state;
+	char            path[] = "/tmp/headrace-rates-XXXXXX";
+	char           *bytes = malloc(3 << 20);
+	int             fd = mkstemp(path);
+	struct hr_file  file = {0};
+	struct hr_rates rates = {0};
+	memset(bytes, 7, 3 << 20);
+	assert_int_equal(write(fd, bytes, (3 << 20) - 5), (3 << 20) - 5);
+	close(fd);
+	free(bytes);
+	assert_int_equal(hr_file_open(&file, path, NULL), 0);
+	assert_int_equal(hr_rates_measure_disk(&rates, &file, HR_READER_PREAD, 0.5, NULL), 0);
+	assert_true(rates.n_disk > 0);
+	for (int i = 0; i < rates.n_disk; i++)
+		assert_true(rates.disk[i].rate > 1e-4 && rates.disk[i].rate < 1e3 && rates.disk[i].depth > 0);
+	hr_file_close(&file);
+	unlink(path);
+}
+
+/* The host can play the device with a link: copies are real. */
+static void test_measures_a_link(void **state)
+{
+	(void)state;
+	struct hr_device             *device;
+	struct hr_device_host_options options = {.n_threads = 1};
+	struct hr_rates               rates = {0};
+	assert_int_equal(hr_device_host_open(&device, &options, NULL), 0);
+	assert_int_equal(hr_rates_measure_link(&rates, device, NULL), 0);
+	assert_true(rates.link_rate > 0.01 && rates.link_rate < 1e4);
+	assert_true(rates.link_latency_ns >= 0 && rates.link_latency_ns < 1e9);
+	device->ops->close(device);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_points_and_between), cmocka_unit_test(test_planner_takes_the_quickest),
+	    cmocka_unit_test(test_wishes_bind_it),     cmocka_unit_test(test_a_throttle_hides_the_disk),
+	    cmocka_unit_test(test_measures_a_file),    cmocka_unit_test(test_measures_a_link),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
