@@ -11,6 +11,10 @@
 
 #define RIG_MAX_LAYERS 24
 
+/* Put a kernel that calls check(user, weights) on a stream of a device of the test's own. */
+typedef void (*rig_launch)(struct hr_stream *stream, void (*check)(void *user, const void *weights),
+                           void *user, const void *weights);
+
 struct rig {
 	/* Set before rig_open(); a zeroed struct and these is enough. */
 	int                        n_layers, slots, staging_buffers;
@@ -25,6 +29,7 @@ struct rig {
 	struct hr_file            *files;  /* [2]; NULL: fake ones */
 	struct hr_device          *device; /* NULL: a fake one */
 	struct hr_reader          *reader; /* NULL: a fake one */
+	rig_launch                 launch; /* for `device`; NULL: it is a host device */
 
 	/* Filled by rig_open(). */
 	struct hr_file    fake_files[2];
