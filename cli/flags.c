@@ -98,7 +98,7 @@ static const struct flag flags[] = {
 	{"read-depth", FLAG_INT, "N", FIELD(plan.read_depth), PLANNING, 1, 4096, G, "reads in flight (auto)"},
 	{"max-disk-rate", FLAG_SIZE, "SIZE", FIELD(plan.max_disk_rate), PLANNING, 0, 0, G,
 	 "read at most so many bytes per second (unlimited)"},
-	{"cpu-isa", FLAG_CHOICE, "auto|portable|avx2|avx512", FIELD(plan.cpu_isa), PLANNING, 0, 0, G,
+	{"cpu-isa", FLAG_CHOICE, "auto|portable|avx2|avx512|amx", FIELD(plan.cpu_isa), PLANNING, 0, 0, G,
 	 "the instruction set of the CPU kernels (auto)"},
 #undef G
 #define G "Model to write"

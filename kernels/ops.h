@@ -148,7 +148,7 @@ struct hr_ops {
 };
 
 /* The CPU operations on a host device. `isa`: NULL or "auto" for the best this
- * machine has; "portable", "avx2", "avx512" to force one (HR_EUNSUPPORTED when
+ * machine has; "portable", "avx2", "avx512", "amx" to force one (HR_EUNSUPPORTED when
  * the machine lacks it). */
 int hr_ops_cpu_open(struct hr_ops **out, struct hr_device *device, const char *isa, struct hr_error *err);
 

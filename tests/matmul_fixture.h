@@ -14,19 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const isa_names[HR_CPU_ISA_COUNT] = {"portable", "avx2", "avx512"};
+static const char *const isa_names[HR_CPU_ISA_COUNT] = {"portable", "avx2", "avx512", "amx"};
 
-static inline bool isa_is_here(int isa)
-{
-#ifdef HR_CPU_X86
-	if (isa == HR_CPU_AVX2)
-		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-	if (isa == HR_CPU_AVX512)
-		return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-		       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-#endif
-	return isa == HR_CPU_PORTABLE;
-}
+static inline bool isa_is_here(int isa) { return isa <= (int)hr__cpu_best_isa(); }
 
 /* Random numbers in -1..1, the same ones each time. */
 static inline float random_float(uint32_t *seed)

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const test_isas[] = {"portable", "avx2", "avx512"};
+static const char *const test_isas[] = {"portable", "avx2", "avx512", "amx"};
 
 struct rig {
 	struct hr_device *device;

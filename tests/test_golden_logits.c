@@ -20,7 +20,6 @@
  * mean square. */
 struct difference {
 	double worst, rms;
-	double closest_8bit; /* the worst of the position that is closest to the golden of rounded inputs */
 };
 
 /* The bounds are about twice what was measured on any model and instruction set. */
@@ -28,13 +27,10 @@ static const struct bounds {
 	const char       *weights;  /* dtype of the model; NULL: all others */
 	struct difference f32, f16; /* by type of the cache */
 } bounds[] = {
-    /* Block types are multiplied with inputs rounded to 8 bits, and that is the whole difference:
-     * from logits computed with such inputs they differ no more than other types, up to the position
-     * at which an input falls on the other side of a half. */
-    {"q8_0", {0.12, 0.012, 1e-6}, {0.12, 0.012, 0.02}},
-    {"q4_0", {0.12, 0.012, 1e-6}, {0.12, 0.012, 0.02}},
-    {"q4_1", {0.12, 0.012, 1e-6}, {0.12, 0.012, 0.02}},
-    {NULL, {1e-5, 1e-6, 0}, {4e-3, 4e-4, 0}},
+    {"f32", {1e-5, 1e-6}, {4e-3, 4e-4}},
+    {"f16", {1e-5, 1e-6}, {4e-3, 4e-4}},
+    {"bf16", {1e-5, 1e-6}, {4e-3, 4e-4}},
+    {NULL, {6e-4, 6e-5}, {4e-3, 4e-4}}, /* block types are multiplied with inputs rounded to 16 bits */
 };
 
 struct golden {
@@ -43,8 +39,6 @@ struct golden {
 	int     first, rows, n_vocab; /* positions first .. first + rows - 1 */
 	float  *logits;               /* [rows][n_vocab] */
 	double  range;
-	int     rows_8bit;   /* positions 0 .. rows_8bit - 1; 0: none */
-	float  *logits_8bit; /* [rows_8bit][n_vocab], with inputs of matrices rounded to 8 bits */
 };
 
 struct one_case {
@@ -99,10 +93,6 @@ static void load_golden(struct golden *g, const char *path)
 	size_t n = (size_t)g->rows * (size_t)g->n_vocab;
 	g->logits = load_logits(json_string_value(json_object_get(json, "logits")), n);
 	g->range = range_of(g->logits, n);
-	g->rows_8bit = (int)json_integer_value(json_object_get(json, "rows_8bit"));
-	if (g->rows_8bit)
-		g->logits_8bit = load_logits(json_string_value(json_object_get(json, "logits_8bit")),
-		                             (size_t)g->rows_8bit * (size_t)g->n_vocab);
 	json_decref(json);
 }
 
@@ -110,7 +100,7 @@ static void load_golden(struct golden *g, const char *path)
 
 struct comparison {
 	const struct golden *golden;
-	double               worst, squares, closest_8bit;
+	double               worst, squares;
 	int                  n_seen;
 };
 
@@ -135,10 +125,6 @@ static void on_logits(void *user, uint64_t id, int position, const float *logits
 	const struct golden *g = c->golden;
 	(void)id;
 	assert_int_equal(n_vocab, g->n_vocab);
-	if (position < g->rows_8bit) {
-		double squares = 0, worst = worst_of_row(logits, g->logits_8bit, position, n_vocab, &squares);
-		c->closest_8bit = position && c->closest_8bit < worst ? c->closest_8bit : worst;
-	}
 	if (position < g->first || position >= g->first + g->rows)
 		return;
 	c->worst = larger(c->worst, worst_of_row(logits, g->logits, position - g->first, n_vocab, &c->squares));
@@ -157,7 +143,6 @@ static void compare(struct difference *worst, const struct hr_model *model, cons
 	assert_int_equal(c.n_seen, g->rows);
 	assert_int_equal(result.streamed, !o->full);
 	worst->worst = larger(worst->worst, c.worst / g->range);
-	worst->closest_8bit = larger(worst->closest_8bit, c.closest_8bit / g->range);
 	worst->rms = larger(worst->rms, sqrt(c.squares / g->rows / g->n_vocab) / g->range);
 }
 
@@ -166,20 +151,16 @@ static void check(const struct difference *got, const struct difference *bound)
 	assert_true(got->worst > 0); /* ours is not a copy of theirs */
 	assert_true(got->worst <= bound->worst);
 	assert_true(got->rms <= bound->rms);
-	assert_true(got->closest_8bit <= bound->closest_8bit);
 }
 
 static void print_difference(const char *model, const char *cache, const struct difference *d)
 {
-	printf("             %-30s %s cache: worst %.1e rms %.1e", model, cache, d->worst, d->rms);
-	if (d->closest_8bit > 0)
-		printf("  of 8-bit inputs: %.1e", d->closest_8bit);
-	printf("\n");
+	printf("             %-30s %s cache: worst %.1e rms %.1e\n", model, cache, d->worst, d->rms);
 }
 
 static void equals_transformers(void **state)
 {
-	static const char *const isas[] = {"portable", "avx2", "avx512"};
+	static const char *const isas[] = {"portable", "avx2", "avx512", "amx"};
 	const struct one_case   *one = *state;
 	struct golden            golden = {0};
 	struct hr_model         *model;
@@ -188,7 +169,7 @@ static void equals_transformers(void **state)
 	if (hr_model_open(&model, one->model, &err))
 		fail_msg("%s", err.message);
 	struct difference f32 = {0}, f16 = {0};
-	for (int run = 0; run < 3 * 2 * 2; run++) {
+	for (int run = 0; run < 4 * 2 * 2; run++) {
 		struct hr_plan_options o;
 		hr_plan_options_init(&o);
 		o.device = "cpu";
@@ -211,7 +192,6 @@ static void equals_transformers(void **state)
 	check(&f16, &bound->f16);
 	hr_model_close(model);
 	free(golden.logits);
-	free(golden.logits_8bit);
 }
 
 /* ---- One test per model ---------------------------------------------------- */

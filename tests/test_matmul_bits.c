@@ -85,6 +85,31 @@ static void check_type(int isa, enum hr_type type, const float *x)
 	free(want);
 }
 
+/* Tiles divide and add integers in another way, which must not show. */
+static void test_amx_has_the_bits_of_avx512(void **state)
+{
+	(void)state;
+	uint32_t seed = 12;
+	float   *x = malloc(TOKENS * COLS * sizeof *x), *want = malloc(TOKENS * ROWS * sizeof *want);
+	if (!isa_is_here(HR_CPU_AMX))
+		skip();
+	for (int i = 0; i < TOKENS * COLS; i++)
+		x[i] = random_float(&seed);
+	for (int type = 0; type < HR_TYPE_COUNT; type++) {
+		struct call c = {.n_threads = 2,
+		                 .n_tokens = TOKENS,
+		                 .cols = COLS,
+		                 .type = (enum hr_type)type,
+		                 .isa = HR_CPU_AVX512,
+		                 .x = x};
+		run(&c, want);
+		c.isa = HR_CPU_AMX;
+		check_same(&c, want, "tiles");
+	}
+	free(x);
+	free(want);
+}
+
 static void test_bits(void **state)
 {
 	(void)state;
@@ -100,6 +125,7 @@ static void test_bits(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits),
+	                                   cmocka_unit_test(test_amx_has_the_bits_of_avx512)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,15 +20,15 @@ struct trial {
 };
 
 /* As matmul.h says, one block of activations. */
-static void quantized(const float *x, int8_t q[BLOCK], double *d)
+static void quantized(const float *x, int16_t q[BLOCK], double *d)
 {
 	float amax = 0;
 	for (int i = 0; i < BLOCK; i++)
 		amax = fmaxf(amax, fabsf(x[i]));
-	float inverse = amax > 0 ? 127 / amax : 0;
+	float inverse = amax > 0 ? 32512 / amax : 0;
 	for (int i = 0; i < BLOCK; i++)
-		q[i] = (int8_t)lrintf(x[i] * inverse);
-	*d = amax / 127;
+		q[i] = (int16_t)lrintf(x[i] * inverse);
+	*d = amax / 32512;
 }
 
 static void check_element(const struct trial *t, int32_t token, int32_t r)
@@ -45,8 +45,8 @@ static void check_element(const struct trial *t, int32_t token, int32_t r)
 	if (blocks) {
 		sum = 0;
 		for (int32_t k = 0; k < cols; k += BLOCK) {
-			int8_t q[BLOCK];
-			double d;
+			int16_t q[BLOCK];
+			double  d;
 			quantized(x + k, q, &d);
 			for (int i = 0; i < BLOCK; i++) {
 				sum += w[k + i] * d * q[i];

@@ -144,7 +144,7 @@ struct hr_plan_options {
 	int         n_batch;             /* most tokens in a pass; 0: 512 */
 	int         n_threads;           /* 0: one per core */
 	const char *kv_type;             /* "f16" (NULL), "f32" */
-	const char *cpu_isa;             /* "auto" (NULL), "portable", "avx2", "avx512" */
+	const char *cpu_isa;             /* "auto" (NULL), "portable", "avx2", "avx512", "amx" */
 	bool        trace;               /* record spans for hr_session_write_trace() */
 	const char
 	    *cache_dir; /* where measured rates and profiles are kept; NULL: nowhere, nothing is predicted */

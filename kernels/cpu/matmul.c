@@ -18,6 +18,8 @@ static const struct hr__matmul_kernels *kernels_of(const struct hr_ops *ops)
 {
 	switch (hr__cpu_const(ops)->isa) {
 #ifdef HR_CPU_X86
+	case HR_CPU_AMX:
+		return &hr__matmul_amx;
 	case HR_CPU_AVX512:
 		return &hr__matmul_avx512;
 	case HR_CPU_AVX2:
@@ -30,12 +32,12 @@ static const struct hr__matmul_kernels *kernels_of(const struct hr_ops *ops)
 
 static bool is_float(enum hr_type type) { return hr_type_info(type)->block_elems == 1; }
 
-static int32_t tile_of(int32_t n_tokens)
+static int32_t tile_of(const struct hr__matmul_kernels *kernels, int32_t n_tokens)
 {
 	int32_t tile = 1;
-	while (tile < n_tokens && tile < HR__MATMUL_TOKENS)
+	while (tile < n_tokens)
 		tile *= 2;
-	return tile;
+	return tile <= HR__MATMUL_FEW ? tile : kernels->tile;
 }
 
 static int32_t div_up(int32_t a, int32_t b) { return (int32_t)(((int64_t)a + b - 1) / b); }
@@ -43,7 +45,7 @@ static int32_t div_up(int32_t a, int32_t b) { return (int32_t)(((int64_t)a + b -
 size_t hr__cpu_matmul_workspace_bytes(const struct hr_ops *ops, int32_t max_tokens, int32_t max_cols)
 {
 	(void)ops;
-	size_t tokens = (size_t)div_up(max_tokens, HR__MATMUL_TOKENS) * HR__MATMUL_TOKENS;
+	size_t tokens = (size_t)div_up(max_tokens, HR__MATMUL_TILE) * HR__MATMUL_TILE;
 	return tokens * (size_t)div_up(max_cols, HR__MATMUL_BLOCK) * sizeof(struct hr__matmul_xq);
 }
 
@@ -114,14 +116,12 @@ static int64_t grain_of(int64_t n_items, int n_threads)
 int hr__cpu_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *products,
                    int n_products, const float *x, int32_t n_tokens)
 {
-	struct hr__matmul_job job = {.n_products = n_products,
-	                             .n_tokens = n_tokens,
-	                             .x = x,
-	                             .kernels = kernels_of(ops),
-	                             .tile = tile_of(n_tokens)};
+	struct hr__matmul_job job = {
+	    .n_products = n_products, .n_tokens = n_tokens, .x = x, .kernels = kernels_of(ops)};
 	_Static_assert(sizeof job <= HR_HOST_ARGS_MAX, "a job travels as the launch's arguments");
 	if (n_products < 1 || n_products > HR__MATMUL_PRODUCTS || n_tokens < 1)
 		return HR_EINVAL;
+	job.tile = tile_of(job.kernels, n_tokens);
 	bool    all_float = true;
 	int64_t n_items = 0;
 	job.cols = products[0].w.cols;

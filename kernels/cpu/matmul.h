@@ -6,10 +6,16 @@
  * The order of the sum, one per instruction set, whatever the number of tokens:
  *   float types: lane l of a vector adds the products k = l, l + lanes, ... with
  *     FMA; hr__matmul_* reduce the lanes in one fixed tree at the end.
- *   block types: x is quantised too, 32 values at a time. The dot product of two
- *     blocks is an exact int32 dot; acc = fma(dot, d_w * d_x, acc), block after
- *     block (Q4_1 then adds fma(m_w, d_x * sum x, acc)). As a dot is exact, it
- *     may be computed in any way. */
+ *   block types: x is quantised too, to 16 bits, 32 values at a time. The dot
+ *     product of two blocks is an exact int32 dot; acc = fma(dot, d_w * d_x, acc),
+ *     block after block (Q4_1 then adds fma(m_w, d_x * sum x, acc)). As a dot is
+ *     exact, it may be computed in any way.
+ *
+ * Why 16 bits: a few channels of a transformer's activations are some hundred
+ * times larger than their neighbours, and the largest of 32 sets the step of all.
+ * In 8 bits the neighbours are lost; in 16 they keep as many bits as they have in
+ * a block of their own in 8, and what is lost is less than the rounding of the
+ * weights by orders of magnitude. */
 #ifndef HR_KERNELS_CPU_MATMUL_H
 #define HR_KERNELS_CPU_MATMUL_H
 
@@ -21,17 +27,22 @@ size_t hr__cpu_matmul_workspace_bytes(const struct hr_ops *ops, int32_t max_toke
 
 enum {
 	HR__MATMUL_ROWS = 16,  /* rows of one item of work; fewer at the end of a product */
-	HR__MATMUL_TOKENS = 8, /* most tokens that stand together in a quantised tile */
+	HR__MATMUL_FEW = 8,    /* most tokens that are multiplied with weights straight from memory */
+	HR__MATMUL_TILE = 16,  /* most tokens that stand together in a quantised tile */
 	HR__MATMUL_BLOCK = 32, /* weights of a quantised block */
 	HR__MATMUL_PRODUCTS = 4,
 };
 
-/* 32 activations: x = d * q, q in -127..127. */
+/* 32 activations: x = d * v, v in -32512..32512, as the instruction set wants them. */
 struct hr__matmul_xq {
-	int8_t  q[HR__MATMUL_BLOCK];
+	union {
+		int16_t v[HR__MATMUL_BLOCK];
+		int8_t  plane[2][HR__MATMUL_BLOCK]; /* v = 256 * plane[0] + plane[1] */
+	};
 	float   d;
-	float   dsum;          /* d * sum of q */
-	int32_t minus_128_sum; /* -128 * sum of q: what q + 128 as weights gives too much */
+	float   dsum;       /* d * sum of v */
+	int32_t minus_sum;  /* -(sum of v): what weights that are too large by 1 give too much */
+	int32_t padding[5]; /* to 96 bytes: no plane crosses a cache line */
 };
 
 /* One call. Tokens are quantised in tiles of `tile` (a power of two) that stand
@@ -52,6 +63,7 @@ typedef void hr__matmul_fn(const struct hr__matmul_job *job, const struct hr_mat
                            int32_t end);
 
 struct hr__matmul_kernels {
+	int32_t tile; /* tokens that stand together when they are more than HR__MATMUL_FEW */
 	void (*quantize)(const float *x, struct hr__matmul_xq *xq);
 	hr__matmul_fn *rows[HR_TYPE_COUNT];
 };
@@ -59,8 +71,9 @@ struct hr__matmul_kernels {
 extern const struct hr__matmul_kernels hr__matmul_portable;
 extern const struct hr__matmul_kernels hr__matmul_avx2;
 extern const struct hr__matmul_kernels hr__matmul_avx512;
+extern const struct hr__matmul_kernels hr__matmul_amx;
 
-hr__matmul_fn hr__matmul_quant_avx2, hr__matmul_quant_avx512; /* products with block types */
+hr__matmul_fn hr__matmul_quant_avx2, hr__matmul_quant_avx512, hr__matmul_quant_amx; /* block types */
 
 /* bias[0..n) of rows begin.. as f32, zeros when there is none. */
 void hr__matmul_load_bias(const struct hr_matmul *product, int32_t begin, int32_t n, float *bias);

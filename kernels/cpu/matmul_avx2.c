@@ -46,9 +46,22 @@ INLINE v4 vec_sum4(vec va, vec vb, vec vc, vec vd)
 }
 
 #include "kernels/cpu/matmul_float.inc"
+
+/* Within each four, those of even columns first. */
+INLINE void put_values(struct hr__matmul_xq *xq, const int32_t v[HR__MATMUL_BLOCK])
+{
+	for (int i = 0; i < HR__MATMUL_BLOCK; i += 4) {
+		xq->v[i] = (int16_t)v[i];
+		xq->v[i + 1] = (int16_t)v[i + 2];
+		xq->v[i + 2] = (int16_t)v[i + 1];
+		xq->v[i + 3] = (int16_t)v[i + 3];
+	}
+}
+
 #include "kernels/cpu/matmul_quantize.inc"
 
 const struct hr__matmul_kernels hr__matmul_avx2 = {
+    .tile = HR__MATMUL_FEW,
     .quantize = quantize,
     .rows =
         {

@@ -52,9 +52,20 @@ INLINE v4 vec_sum4(vec va, vec vb, vec vc, vec vd)
 }
 
 #include "kernels/cpu/matmul_float.inc"
+
+/* Two planes of bytes. */
+INLINE void put_values(struct hr__matmul_xq *xq, const int32_t v[HR__MATMUL_BLOCK])
+{
+	for (int i = 0; i < HR__MATMUL_BLOCK; i++) {
+		xq->plane[0][i] = (int8_t)((v[i] + 128) >> 8);
+		xq->plane[1][i] = (int8_t)v[i];
+	}
+}
+
 #include "kernels/cpu/matmul_quantize.inc"
 
 const struct hr__matmul_kernels hr__matmul_avx512 = {
+    .tile = HR__MATMUL_FEW,
     .quantize = quantize,
     .rows =
         {
@@ -64,5 +75,19 @@ const struct hr__matmul_kernels hr__matmul_avx512 = {
             [HR_TYPE_Q8_0] = hr__matmul_quant_avx512,
             [HR_TYPE_Q4_0] = hr__matmul_quant_avx512,
             [HR_TYPE_Q4_1] = hr__matmul_quant_avx512,
+        },
+};
+
+const struct hr__matmul_kernels hr__matmul_amx = {
+    .tile = HR__MATMUL_TILE,
+    .quantize = quantize,
+    .rows =
+        {
+            [HR_TYPE_F32] = rows_float,
+            [HR_TYPE_F16] = rows_float,
+            [HR_TYPE_BF16] = rows_float,
+            [HR_TYPE_Q8_0] = hr__matmul_quant_amx,
+            [HR_TYPE_Q4_0] = hr__matmul_quant_amx,
+            [HR_TYPE_Q4_1] = hr__matmul_quant_amx,
         },
 };

@@ -39,11 +39,18 @@ INLINE float sum(vec v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 INLINE v4 vec_sum4(vec a, vec b, vec c, vec d) { return (v4){sum(a), sum(b), sum(c), sum(d)}; }
 
 #include "kernels/cpu/matmul_float.inc"
+
+INLINE void put_values(struct hr__matmul_xq *xq, const int32_t v[HR__MATMUL_BLOCK])
+{
+	for (int i = 0; i < HR__MATMUL_BLOCK; i++)
+		xq->v[i] = (int16_t)v[i];
+}
+
 #include "kernels/cpu/matmul_quantize.inc"
 
 struct block {
-	float  d, m;
-	int8_t q[HR__MATMUL_BLOCK]; /* weight = d * q + m */
+	float   d, m;
+	int16_t q[HR__MATMUL_BLOCK]; /* weight = d * q + m */
 };
 
 static void unpack(enum hr_type type, const uint8_t *src, struct block *out)
@@ -54,17 +61,18 @@ static void unpack(enum hr_type type, const uint8_t *src, struct block *out)
 	out->m = type == HR_TYPE_Q4_1 ? hr__f16_to_f32(half[1]) : 0;
 	src += type == HR_TYPE_Q4_1 ? 4 : 2;
 	if (type == HR_TYPE_Q8_0) {
-		memcpy(out->q, src, sizeof out->q);
+		for (int i = 0; i < HR__MATMUL_BLOCK; i++)
+			out->q[i] = (int8_t)src[i];
 		return;
 	}
-	int8_t zero = type == HR_TYPE_Q4_0 ? 8 : 0;
+	int16_t zero = type == HR_TYPE_Q4_0 ? 8 : 0;
 	for (int i = 0; i < HR__MATMUL_BLOCK / 2; i++) {
-		out->q[i] = (int8_t)((src[i] & 15) - zero);
-		out->q[i + HR__MATMUL_BLOCK / 2] = (int8_t)((src[i] >> 4) - zero);
+		out->q[i] = (int16_t)((src[i] & 15) - zero);
+		out->q[i + HR__MATMUL_BLOCK / 2] = (int16_t)((src[i] >> 4) - zero);
 	}
 }
 
-static int32_t dot(const int8_t *a, const int8_t *b)
+static int32_t dot(const int16_t *a, const int16_t *b)
 {
 	int32_t s = 0;
 	for (int i = 0; i < HR__MATMUL_BLOCK; i++)
@@ -74,15 +82,15 @@ static int32_t dot(const int8_t *a, const int8_t *b)
 
 /* One row, one tile of tokens. */
 static void row_dots(const struct hr__matmul_job *job, enum hr_type type, const uint8_t *w,
-                     const struct hr__matmul_xq *x, float acc[HR__MATMUL_TOKENS])
+                     const struct hr__matmul_xq *x, float acc[HR__MATMUL_FEW])
 {
-	memset(acc, 0, HR__MATMUL_TOKENS * sizeof *acc);
+	memset(acc, 0, HR__MATMUL_FEW * sizeof *acc);
 	for (int32_t k = 0; k < job->cols;
 	     k += HR__MATMUL_BLOCK, x += job->tile, w += hr_type_info(type)->block_bytes) {
 		struct block block;
 		unpack(type, w, &block);
 		for (int32_t t = 0; t < job->tile; t++) {
-			acc[t] += (float)dot(block.q, x[t].q) * (block.d * x[t].d);
+			acc[t] += (float)dot(block.q, x[t].v) * (block.d * x[t].d);
 			if (type == HR_TYPE_Q4_1)
 				acc[t] += block.m * x[t].dsum;
 		}
@@ -94,7 +102,7 @@ static void rows_quant(const struct hr__matmul_job *job, const struct hr_matmul 
 {
 	size_t row_bytes = hr_type_row_bytes(hr_type_info(p->w.type), (uint64_t)job->cols);
 	for (int32_t row = begin; row < end; row++) {
-		float bias, acc[HR__MATMUL_TOKENS];
+		float bias, acc[HR__MATMUL_FEW];
 		hr__matmul_load_bias(p, row, 1, &bias);
 		for (int32_t token = 0; token < job->n_tokens; token += job->tile) {
 			row_dots(job, p->w.type, (const uint8_t *)p->w.data + (size_t)row * row_bytes,
@@ -108,6 +116,7 @@ static void rows_quant(const struct hr__matmul_job *job, const struct hr_matmul 
 }
 
 const struct hr__matmul_kernels hr__matmul_portable = {
+    .tile = HR__MATMUL_FEW,
     .quantize = quantize,
     .rows =
         {

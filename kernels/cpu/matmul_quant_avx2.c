@@ -1,11 +1,8 @@
-/* Products with quantised weights in AVX2: the vectors for matmul_quant.inc.
+/* Products with quantised weights in AVX2: the vectors for matmul_panel.inc.
  *
- * vpmaddubsw multiplies unsigned by signed bytes and adds two products in 16
- * bits, where nothing may overflow:
- *   4-bit weights go in as they are, 0..15: the sums of all eight vectors fit
- *     (8 * 2 * 15 * 127 = 30480) and are widened once; Q4_0's -8 is taken off
- *     with the sum of x.
- *   Q8_0 weights give their magnitude, and their sign to x: 2 * 128 * 127 fits. */
+ * vpmaddwd multiplies 16-bit numbers and adds two products in 32 bits. The even
+ * and the odd bytes of the weights become such numbers by a mask and a shift;
+ * activations stand in the same order (see put_values() in matmul_avx2.c). */
 #include "kernels/cpu/matmul.h"
 
 #include <immintrin.h>
@@ -41,7 +38,7 @@ INLINE ivec ivec_shift16(ivec v) { return _mm256_srli_epi32(v, 16); }
 
 INLINE ivec low_nibbles(ivec v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 INLINE ivec high_nibbles(ivec v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
-INLINE ivec q8_factor(ivec v) { return v; }
+INLINE ivec flip_signs(ivec v) { return _mm256_xor_si256(v, _mm256_set1_epi8((char)0x80)); }
 
 INLINE __m128i load16(const uint8_t *p) { return _mm_loadu_si128((const void *)p); }
 
@@ -59,26 +56,36 @@ INLINE void turn(const uint8_t *const row[ROWS], int64_t at, ivec out[4])
 	out[3] = _mm256_unpackhi_epi64(high01, high23);
 }
 
-INLINE ivec dot_of(enum hr_type type, const ivec q[8], const struct hr__matmul_xq *x)
+INLINE ivec dot_of(const ivec q[8], int zero_shift, const struct hr__matmul_xq *x)
 {
-	ivec ones = _mm256_set1_epi16(1), sum = _mm256_setzero_si256();
+	ivec sum = _mm256_setzero_si256();
+	if (zero_shift >= 0)
+		sum = _mm256_slli_epi32(_mm256_set1_epi32(x->minus_sum), zero_shift);
 	for (int j = 0; j < 8; j++) {
-		int32_t four;
-		memcpy(&four, x->q + 4 * j, sizeof four);
-		ivec x4 = _mm256_set1_epi32(four);
-		if (type == HR_TYPE_Q8_0) {
-			ivec pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q[j]), _mm256_sign_epi8(x4, q[j]));
-			sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
-		} else {
-			sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(q[j], x4));
-		}
+		int32_t even, odd;
+		memcpy(&even, x->v + 4 * j, sizeof even);
+		memcpy(&odd, x->v + 4 * j + 2, sizeof odd);
+		ivec low = _mm256_and_si256(q[j], _mm256_set1_epi16(255)), high = _mm256_srli_epi16(q[j], 8);
+		sum = _mm256_add_epi32(sum, _mm256_madd_epi16(low, _mm256_set1_epi32(even)));
+		sum = _mm256_add_epi32(sum, _mm256_madd_epi16(high, _mm256_set1_epi32(odd)));
 	}
-	if (type == HR_TYPE_Q8_0)
-		return sum;
-	sum = _mm256_madd_epi16(sum, ones);
-	if (type == HR_TYPE_Q4_0) /* 128 / 8 = 16 */
-		sum = _mm256_add_epi32(sum, _mm256_set1_epi32(x->minus_128_sum / 16));
 	return sum;
+}
+
+#include "kernels/cpu/matmul_panel.inc"
+
+enum { TILE = HR__MATMUL_FEW };
+
+INLINE void prepare(enum hr_type type, struct panel *p)
+{
+	(void)type;
+	(void)p;
+}
+
+INLINE void tile_dots(enum hr_type type, int n, const struct panel *p, const struct hr__matmul_xq *x,
+                      vec acc[TILE])
+{
+	dots(type, TILE, n, p, x, TILE, acc);
 }
 
 #include "kernels/cpu/matmul_quant.inc"

@@ -15,6 +15,8 @@
 
 #ifdef HR_CPU_X86
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #define PIECE_ELEMENTS 8192
@@ -24,7 +26,20 @@ static int64_t grain_of(int64_t cols) { return cols >= PIECE_ELEMENTS ? 1 : PIEC
 
 /* ---- what the machine has ---- */
 
-static enum hr__cpu_isa best_isa(void)
+#if defined(HR_CPU_X86) && defined(__linux__)
+/* The state of tiles is large, so Linux gives it to processes that ask. */
+static bool may_use_amx(void)
+{
+	enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+	unsigned a, b, c, d, tiles = 1u << 24 | 1u << 25;     /* amx-tile, amx-int8 */
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tiles) == tiles &&
+	       syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#else
+static bool may_use_amx(void) { return false; }
+#endif
+
+enum hr__cpu_isa hr__cpu_best_isa(void)
 {
 #ifdef HR_CPU_X86
 	unsigned a, b, c, d;
@@ -34,19 +49,20 @@ static enum hr__cpu_isa best_isa(void)
 	if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 	    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
 	    __builtin_cpu_supports("avx512vnni"))
-		return HR_CPU_AVX512;
+		return may_use_amx() ? HR_CPU_AMX : HR_CPU_AVX512;
 	return HR_CPU_AVX2;
 #else
 	return HR_CPU_PORTABLE;
 #endif
 }
 
-static const char *const isa_names[HR_CPU_ISA_COUNT] = {"portable", "avx2", "avx512"};
-static const char *const table_names[HR_CPU_ISA_COUNT] = {"cpu: portable", "cpu: avx2", "cpu: avx512-vnni"};
+static const char *const isa_names[HR_CPU_ISA_COUNT] = {"portable", "avx2", "avx512", "amx"};
+static const char *const table_names[HR_CPU_ISA_COUNT] = {"cpu: portable", "cpu: avx2", "cpu: avx512-vnni",
+                                                          "cpu: amx-int8"};
 
 static int choose_isa(const char *name, enum hr__cpu_isa *out, struct hr_error *err)
 {
-	enum hr__cpu_isa best = best_isa();
+	enum hr__cpu_isa best = hr__cpu_best_isa();
 	if (!name || !strcmp(name, "auto")) {
 		*out = best;
 		return 0;
@@ -61,13 +77,14 @@ static int choose_isa(const char *name, enum hr__cpu_isa *out, struct hr_error *
 		return 0;
 	}
 	return hr__fail(err, HR_EINVAL,
-	                "There is no CPU instruction set \"%s\"; use auto, portable, avx2 or avx512.", name);
+	                "There is no CPU instruction set \"%s\"; use auto, portable, avx2, avx512 or amx.", name);
 }
 
 const struct hr__cpu_kernels *hr__cpu_kernels(const struct hr__cpu_ops *ops)
 {
 	switch (ops->isa) {
 #ifdef HR_CPU_X86
+	case HR_CPU_AMX:
 	case HR_CPU_AVX512:
 		return &hr__cpu_kernels_avx512;
 	case HR_CPU_AVX2:

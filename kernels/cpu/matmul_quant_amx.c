@@ -1,0 +1,100 @@
+/* Products of many tokens with quantised weights in AMX tiles; those of few tokens
+ * are AVX-512 VNNI's, and so are all bits: a dot is exact either way, and what
+ * follows it is the same arithmetic.
+ *
+ * A panel lies in memory as a tile wants its second factor: 8 rows of four columns
+ * of 16 rows of weights. The first factor is one plane of 16 tokens (rows, 32
+ * bytes each). tdpbssd gives 16 tokens x 16 rows of int32, a vector for each
+ * token, that go to memory and from there into vectors: tiles hold no floats.
+ * While the tiles of one block are under way, the vectors work on the one before.
+ *
+ * Tile instructions are written as assembly, for the compiler knows nothing of
+ * what they read and write. */
+#include "kernels/cpu/matmul_vec_avx512.h"
+#include "kernels/cpu/simd.h"
+
+#include "kernels/cpu/matmul_panel.inc"
+
+enum { TILE = HR__MATMUL_TILE };
+
+struct tile_config { /* as ldtilecfg reads it */
+	uint8_t  palette, start_row, reserved[14];
+	uint16_t row_bytes[16];
+	uint8_t  rows[16];
+};
+
+/* tmm0, tmm1: products of the planes; tmm2, tmm3: planes; tmm4: panel */
+static const struct tile_config config = {
+    .palette = 1, .row_bytes = {64, 64, 32, 32, 64}, .rows = {TILE, TILE, TILE, TILE, VECTORS}};
+
+#define TILE_LOAD(n, p, stride)                                                                              \
+	__asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n : : "r"(p), "r"((int64_t)(stride)) : "memory")
+#define TILE_STORE(n, p)                                                                                     \
+	__asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)" : : "r"(p), "r"((int64_t)64) : "memory")
+#define TILE_ZERO(n)       __asm__ volatile("tilezero %tmm" #n)
+#define TILE_DOT(to, a, b) __asm__ volatile("tdpbssd %tmm" #b ", %tmm" #a ", %tmm" #to)
+
+/* Tiles multiply signed bytes, and panels of all types are some when 0 is 0. */
+INLINE void prepare(enum hr_type type, struct panel *p)
+{
+	for (int j = 0; j < VECTORS && zero_shift(type) >= 0; j++)
+		p->q[j] = _mm512_sub_epi8(p->q[j], _mm512_set1_epi8((char)(1 << zero_shift(type))));
+}
+
+struct products {
+	ivec plane[2][TILE];
+};
+
+INLINE void start_block(const struct panel *p, const struct hr__matmul_xq *x, struct products *to)
+{
+	TILE_LOAD(4, p->q, sizeof(ivec));
+	TILE_LOAD(2, x->plane[0], sizeof *x);
+	TILE_ZERO(0);
+	TILE_DOT(0, 2, 4);
+	TILE_LOAD(3, x->plane[1], sizeof *x);
+	TILE_ZERO(1);
+	TILE_DOT(1, 3, 4);
+	TILE_STORE(0, to->plane[0]);
+	TILE_STORE(1, to->plane[1]);
+}
+
+INLINE void end_block(enum hr_type type, const struct panel *p, const struct hr__matmul_xq *x,
+                      const struct products *from, vec acc[TILE])
+{
+	HR_UNROLL
+	for (int t = 0; t < TILE; t++) {
+		ivec dot = _mm512_add_epi32(_mm512_slli_epi32(from->plane[0][t], 8), from->plane[1][t]);
+		acc[t] = vec_fma(vec_of_int(dot), vec_mul(p->d, vec_set1(x[t].d)), acc[t]);
+		if (type == HR_TYPE_Q4_1)
+			acc[t] = vec_fma(p->m, vec_set1(x[t].dsum), acc[t]);
+	}
+}
+
+INLINE void tile_dots(enum hr_type type, int n, const struct panel *p, const struct hr__matmul_xq *x,
+                      vec acc_out[TILE])
+{
+	struct products products[2];
+	vec             acc[TILE];
+	HR_UNROLL
+	for (int t = 0; t < TILE; t++)
+		acc[t] = acc_out[t];
+	start_block(p, x, &products[0]);
+	for (int b = 1; b < n; b++) {
+		start_block(p + b, x + b * TILE, &products[b & 1]);
+		end_block(type, p + b - 1, x + (b - 1) * TILE, &products[(b - 1) & 1], acc);
+	}
+	end_block(type, p + n - 1, x + (n - 1) * TILE, &products[(n - 1) & 1], acc);
+	HR_UNROLL
+	for (int t = 0; t < TILE; t++)
+		acc_out[t] = acc[t];
+}
+
+#include "kernels/cpu/matmul_quant.inc"
+
+void hr__matmul_quant_amx(const struct hr__matmul_job *job, const struct hr_matmul *product, int32_t begin,
+                          int32_t end)
+{
+	__asm__ volatile("ldtilecfg %0" : : "m"(config));
+	rows_quant(job, product, begin, end);
+	__asm__ volatile("tilerelease");
+}
