@@ -41,6 +41,7 @@ void hr__batch_compose(struct hr_pass *p, struct hr_job *const *running, int n_s
 	int n_running = 0;
 	p->n_tokens = p->n_outputs = p->max_context = 0;
 	p->n_seqs = n_seqs;
+	p->n_chunks = 1;
 	for (int row = 0; row < n_seqs; row++)
 		n_running += running[row] != NULL;
 	/* One token of room is kept for every request that comes later: decode never waits. */
@@ -54,6 +55,8 @@ void hr__batch_compose(struct hr_pass *p, struct hr_job *const *running, int n_s
 			int output_room = max_outputs - p->n_outputs - n_running;
 			add_job(p, job, room > 0 ? room : 0, output_room);
 		}
+	p->chunk_begin[0] = 0;
+	p->chunk_begin[1] = p->n_tokens;
 }
 
 int hr__batch_counts(struct hr_job *const *running, int n_seqs, int *prefill, int *decode)

@@ -17,8 +17,9 @@ int  hr__embedding_open(struct hr_embedding_rows **out, const struct hr_model *m
                         const struct hr_notice_sink *notices, struct hr_error *err);
 void hr__embedding_close(struct hr_embedding_rows *e); /* NULL is fine */
 
-/* Read the rows of ids[n] into `table`, dense, in order: row i belongs to ids[i]. Blocks. */
-int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, void *table,
+/* Read the rows of ids[n] into `table`, dense, each once: ids[i] has row rows[i]. Blocks. Returns how many
+ * rows. */
+int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, void *table, int32_t *rows,
                         struct hr_error *err);
 
 #endif

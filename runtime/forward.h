@@ -12,15 +12,26 @@
 
 struct hr_forward;
 
-/* What one pass computes. Host memory; filled by the caller, see hr_batch for the meaning. */
+/* What one pass computes. Host memory; filled by the caller, see hr_batch for the meaning.
+ *
+ * A pass goes through the layers in chunks of at most n_batch tokens, all of them with
+ * one layer before any with the next. A decoder's pass is one chunk; an encoder's holds
+ * as many texts as plan->n_pass tokens have room for, each text whole in one chunk. There seq[t] is
+ * the row, in its chunk, at which t's text begins, and length of that row its tokens. */
 struct hr_pass {
 	int      n_tokens, n_seqs, n_outputs;
-	int32_t *ids;        /* [n_batch] */
-	int32_t *pos;        /* [n_batch] */
-	int32_t *seq;        /* [n_batch] */
-	int32_t *page_table; /* [n_seqs][max_pages] */
-	int32_t *outputs;    /* [max_outputs] rows of the pass whose logits are wanted */
-	float   *logits;     /* [max_outputs][n_vocab] the result */
+	int      n_chunks;
+	int32_t *chunk_begin; /* [n_chunks + 1] rows of the pass */
+	int32_t *ids;         /* [n_pass] */
+	int32_t *pos;         /* [n_pass] */
+	int32_t *seq;         /* [n_pass] */
+	int32_t *types;       /* [n_pass] encoder: kind of segment */
+	int32_t *length;      /* [n_pass] encoder */
+	int32_t *page_table;  /* [n_seqs][max_pages] decoder */
+	int32_t *outputs;     /* [max_outputs] rows of the pass whose logits are wanted */
+	float   *logits;      /* [max_outputs][n_logits] the result: over the vocabulary, or the labels */
+	float   *states;      /* [n_pass][n_embd] encoder: the last layer's output, when keep_states */
+	bool     keep_states;
 	int      max_pages;
 	int      max_context; /* largest pos + 1 */
 };
@@ -37,7 +48,7 @@ struct hr_forward_options {
 	struct hr_ops            *ops;
 	struct hr_stream         *compute;
 	struct hr_window         *window;
-	struct hr_kv             *kv;
+	struct hr_kv             *kv;   /* NULL: an encoder's keys and values live for a layer */
 	struct hr_embedding_rows *rows; /* NULL: the embedding is on the device */
 };
 

@@ -15,7 +15,12 @@
 #include <stdio.h>
 
 #define MERGE_GAP_BYTES (64u << 10)
-#define MAX_PIECES      16
+
+/* The weights of a block or of the ends, and their tensors, as arrays in the order of the list. */
+enum {
+	N_BLOCK_WEIGHTS = sizeof(struct hr_block) / sizeof(struct hr_weight),
+	N_END_WEIGHTS = sizeof(struct hr_ends) / sizeof(struct hr_weight),
+};
 
 /* A range of a file that becomes a weight. */
 struct piece {
@@ -73,43 +78,47 @@ static struct piece weight_piece(const struct hr_checkpoint *c, int index, int64
 	uint64_t                n_rows = t->n_dims > 1 ? t->shape[0] : 1;
 	uint64_t                cols = t->shape[t->n_dims - 1];
 	uint64_t                row_bytes = t->bytes / n_rows;
-	if (rows < 0)
+	bool                    all = rows < 0;
+	if (all)
 		rows = (int64_t)n_rows;
-	*weight = (struct hr_weight){.type = t->type, .rows = (int32_t)rows, .cols = (int32_t)cols};
-	return (struct piece){t->file, t->offset + (uint64_t)first * row_bytes, (uint64_t)rows * row_bytes,
-	                      weight};
+	*weight = (struct hr_weight){.type = t->type,
+	                             .rows = (int32_t)rows,
+	                             .cols = (int32_t)cols,
+	                             .column_stride = (int32_t)t->column_stride};
+	return (struct piece){t->file, t->offset + (uint64_t)first * row_bytes,
+	                      all ? t->bytes : (uint64_t)rows * row_bytes, weight};
+}
+
+/* A layer named `name` of those of n tensors that are there. */
+static int layout_weights(struct hr_layer *layer, const struct hr_checkpoint *c, const int *tensors,
+                          struct hr_weight *weights, int n, const char *name)
+{
+	struct piece pieces[N_BLOCK_WEIGHTS + N_END_WEIGHTS];
+	int          n_pieces = 0;
+	for (int i = 0; i < n; i++)
+		if (tensors[i] >= 0)
+			pieces[n_pieces++] = weight_piece(c, tensors[i], 0, -1, &weights[i]);
+	snprintf(layer->name, sizeof layer->name, "%s", name);
+	return n_pieces ? place_pieces(layer, pieces, n_pieces) : 0;
 }
 
 static int layout_block(struct hr_model *m, int i)
 {
-	const struct hr_checkpoint    *c = &m->checkpoint;
-	const struct hr_block_tensors *t = &c->blocks[i];
-	struct hr_block               *b = &m->blocks[i];
-	struct {
-		int               tensor;
-		struct hr_weight *weight;
-	} roles[] = {
-	    {t->attn_norm, &b->attn_norm},
-	    {t->q, &b->q},
-	    {t->k, &b->k},
-	    {t->v, &b->v},
-	    {t->o, &b->o},
-	    {t->q_bias, &b->q_bias},
-	    {t->k_bias, &b->k_bias},
-	    {t->v_bias, &b->v_bias},
-	    {t->o_bias, &b->o_bias},
-	    {t->ffn_norm, &b->ffn_norm},
-	    {t->gate, &b->gate},
-	    {t->up, &b->up},
-	    {t->down, &b->down},
-	};
-	struct piece pieces[MAX_PIECES];
-	int          n = 0;
-	for (size_t r = 0; r < HR_COUNT_OF(roles); r++)
-		if (roles[r].tensor >= 0)
-			pieces[n++] = weight_piece(c, roles[r].tensor, 0, -1, roles[r].weight);
-	snprintf(m->block_layers[i].name, sizeof m->block_layers[i].name, "model.layers.%d", i);
-	return place_pieces(&m->block_layers[i], pieces, n);
+	char name[32];
+	snprintf(name, sizeof name, "model.layers.%d", i);
+	return layout_weights(&m->block_layers[i], &m->checkpoint, (const int *)&m->checkpoint.blocks[i],
+	                      (struct hr_weight *)&m->blocks[i], N_BLOCK_WEIGHTS, name);
+}
+
+/* What is neither the embedding nor a head over the vocabulary. */
+static int layout_globals(struct hr_model *m)
+{
+	struct hr_end_tensors ends = m->checkpoint.ends;
+	ends.embedding = ends.rope_factors = -1;
+	if (!m->checkpoint.hparams.encoder)
+		ends.head = -1;
+	return layout_weights(&m->globals, &m->checkpoint, (const int *)&ends, (struct hr_weight *)&m->ends,
+	                      N_END_WEIGHTS, "model.norm");
 }
 
 static int layout_matrix(struct hr_model *m, struct hr_matrix_layer *out, int tensor, int64_t first,
@@ -137,7 +146,7 @@ static int layout_head_parts(struct hr_model *m)
 		int64_t first = p * rows_per_part;
 		int64_t n = rows - first < rows_per_part ? rows - first : rows_per_part;
 		snprintf(m->head_parts[p].layer.name, sizeof m->head_parts[p].layer.name, "lm_head.%d", p);
-		int rc = layout_matrix(m, &m->head_parts[p], m->checkpoint.head, first, n);
+		int rc = layout_matrix(m, &m->head_parts[p], m->checkpoint.ends.head, first, n);
 		if (rc)
 			return rc;
 	}
@@ -159,12 +168,10 @@ int hr__layout_model(struct hr_model *m, struct hr_error *err)
 
 	snprintf(m->embedding.layer.name, sizeof m->embedding.layer.name, "model.embed_tokens");
 	snprintf(m->head.layer.name, sizeof m->head.layer.name, "lm_head");
-	snprintf(m->globals.name, sizeof m->globals.name, "model.norm");
-	struct piece norm = weight_piece(c, c->final_norm, 0, -1, &m->final_norm);
-	if ((rc = layout_matrix(m, &m->embedding, c->embedding, 0, -1)) ||
-	    (rc = layout_matrix(m, &m->head, c->head, 0, -1)) || (rc = place_pieces(&m->globals, &norm, 1)))
+	if ((rc = layout_matrix(m, &m->embedding, c->ends.embedding, 0, -1)) || (rc = layout_globals(m)))
 		goto done;
-	rc = layout_head_parts(m);
+	if (!c->hparams.encoder && !(rc = layout_matrix(m, &m->head, c->ends.head, 0, -1)))
+		rc = layout_head_parts(m);
 done:
 	return rc ? hr__fail(err, rc, "%s: out of memory while laying out %d layers.", c->path, m->n_blocks) : 0;
 }
@@ -183,21 +190,22 @@ void hr__layout_release(struct hr_model *m)
 	free(m->head_parts);
 }
 
-struct hr_block hr_block_at(const struct hr_block *o, const void *base)
+static void weights_at(struct hr_weight *out, const struct hr_weight *offsets, int n, const void *base)
 {
-	return (struct hr_block){
-	    .attn_norm = hr_weight_at(o->attn_norm, base),
-	    .q = hr_weight_at(o->q, base),
-	    .k = hr_weight_at(o->k, base),
-	    .v = hr_weight_at(o->v, base),
-	    .o = hr_weight_at(o->o, base),
-	    .q_bias = hr_weight_at(o->q_bias, base),
-	    .k_bias = hr_weight_at(o->k_bias, base),
-	    .v_bias = hr_weight_at(o->v_bias, base),
-	    .o_bias = hr_weight_at(o->o_bias, base),
-	    .ffn_norm = hr_weight_at(o->ffn_norm, base),
-	    .gate = hr_weight_at(o->gate, base),
-	    .up = hr_weight_at(o->up, base),
-	    .down = hr_weight_at(o->down, base),
-	};
+	for (int i = 0; i < n; i++)
+		out[i] = hr_weight_at(offsets[i], base);
+}
+
+struct hr_block hr_block_at(const struct hr_block *offsets, const void *base)
+{
+	struct hr_block at;
+	weights_at((struct hr_weight *)&at, (const struct hr_weight *)offsets, N_BLOCK_WEIGHTS, base);
+	return at;
+}
+
+struct hr_ends hr_ends_at(const struct hr_ends *offsets, const void *base)
+{
+	struct hr_ends at;
+	weights_at((struct hr_weight *)&at, (const struct hr_weight *)offsets, N_END_WEIGHTS, base);
+	return at;
 }

@@ -7,12 +7,17 @@
 #include "runtime/format/checkpoint.h"
 #include "scheduler/layer.h"
 
-/* The weights of one block. In a model, `data` holds the offset in the layer's
- * memory; hr_block_at() turns it into addresses. An absent weight has rows 0. */
+/* The weights of one block, and the small ones of the ends, always on the device. In a model, `data`
+ * holds the offset in the layer's memory; hr_block_at() and hr_ends_at() turn it into addresses. An
+ * absent weight has rows 0. */
+#define HR_X(name) struct hr_weight name;
 struct hr_block {
-	struct hr_weight attn_norm, q, k, v, o, q_bias, k_bias, v_bias, o_bias;
-	struct hr_weight ffn_norm, gate, up, down;
+	HR_BLOCK_WEIGHTS(HR_X)
 };
+struct hr_ends {
+	HR_END_WEIGHTS(HR_X) /* embedding and head: absent, below; but an encoder's head stands here */
+};
+#undef HR_X
 
 /* A matrix that is a layer of its own: the head, a part of it, or the embedding. */
 struct hr_matrix_layer {
@@ -31,12 +36,12 @@ struct hr_model {
 	struct hr_layer       *block_layers; /* [n_blocks] */
 	struct hr_block       *blocks;       /* [n_blocks] */
 	struct hr_matrix_layer embedding;    /* whole; also what row reads go by */
-	struct hr_matrix_layer head;         /* whole */
+	struct hr_matrix_layer head;         /* whole; an encoder has none, and no parts */
 	struct hr_matrix_layer
-	                *head_parts; /* [n_head_parts]: the same rows, none larger than the largest block */
-	int              n_head_parts;
-	struct hr_layer  globals; /* the final norm */
-	struct hr_weight final_norm;
+	               *head_parts; /* [n_head_parts]: the same rows, none larger than the largest block */
+	int             n_head_parts;
+	struct hr_layer globals; /* the small weights of the ends */
+	struct hr_ends  ends;
 };
 
 /* The address of an offset weight whose layer lies at `base`. */
@@ -47,6 +52,7 @@ static inline struct hr_weight hr_weight_at(struct hr_weight w, const void *base
 	return w;
 }
 struct hr_block hr_block_at(const struct hr_block *offsets, const void *base);
+struct hr_ends  hr_ends_at(const struct hr_ends *offsets, const void *base);
 
 /* Lay a model's tensors out as layers; see layout.c. */
 int  hr__layout_model(struct hr_model *model, struct hr_error *err);

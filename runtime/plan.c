@@ -24,6 +24,9 @@
 #define DEFAULT_BATCH    512
 #define MAX_BATCH        4096
 #define MAX_SEQS         256
+#define PASS_BYTES       (96u << 20) /* of an encoder's states between two layers */
+#define MAX_PASS         (1 << 17)
+#define TEXT_TOKENS      8 /* of a short text: texts of a pass */
 #define MAX_MARGIN_BYTES (512ull << 20)
 
 void hr_plan_options_init(struct hr_plan_options *o)
@@ -106,12 +109,31 @@ static int check_options(const struct hr_plan_options *o, struct hr_error *err)
 	return 0;
 }
 
-static void describe_needs(struct hr_plan *plan, const struct hr_plan_options *o, const struct hr_ops *ops)
+/* An encoder's pass: texts of as many tokens as states of PASS_BYTES are for, each whole in one chunk. */
+static void describe_encoder(struct hr_plan *plan)
+{
+	const struct hr_hparams *h = &plan->model->checkpoint.hparams;
+	struct hr_plan_info     *info = &plan->info;
+	int                      n = (int)(PASS_BYTES / sizeof(float) / (size_t)h->n_embd);
+	if (info->n_batch < info->n_ctx)
+		info->n_batch = info->n_ctx;
+	plan->n_pass = n > MAX_PASS ? MAX_PASS : n > info->n_batch ? n : info->n_batch;
+	plan->max_outputs = plan->n_pass / TEXT_TOKENS + 1;
+	plan->kv_type = HR_KV_F32;
+	info->kv_bytes = 0;
+}
+
+static int describe_needs(struct hr_plan *plan, const struct hr_plan_options *o, const struct hr_ops *ops,
+                          struct hr_error *err)
 {
 	const struct hr_hparams *h = &plan->model->checkpoint.hparams;
 	struct hr_plan_info     *info = &plan->info;
 	int                      trained = h->n_ctx_train > 0 ? h->n_ctx_train : DEFAULT_CONTEXT;
 	info->n_ctx = o->n_ctx ? o->n_ctx : trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
+	if (plan->model->checkpoint.ends.position_embedding >= 0 && info->n_ctx > trained)
+		return hr__fail(err, HR_EINVAL,
+		                "A context of %d was asked for, but the model has learned %d positions and no more.",
+		                info->n_ctx, trained);
 	info->n_seqs = o->n_seqs ? o->n_seqs : 1;
 	info->n_batch = o->n_batch ? o->n_batch : DEFAULT_BATCH;
 	if (info->n_batch < info->n_seqs)
@@ -119,9 +141,13 @@ static void describe_needs(struct hr_plan *plan, const struct hr_plan_options *o
 	info->n_threads = o->n_threads ? o->n_threads : hr_topology_n_cores();
 	plan->kv_type = o->kv_type && !strcmp(o->kv_type, "f32") ? HR_KV_F32 : HR_KV_F16;
 	plan->page_tokens = HR_KV_PAGE_TOKENS;
+	plan->n_pass = info->n_batch;
 	plan->max_outputs = info->n_seqs + 16;
 	info->kv_bytes = hr__kv_bytes(h, plan->kv_type, info->n_ctx, info->n_seqs);
+	if (h->encoder)
+		describe_encoder(plan);
 	info->activation_bytes = hr__forward_bytes(plan, ops);
+	return 0;
 }
 
 static void describe_placement(struct hr_plan *plan, uint64_t budget, const struct target *device)
@@ -147,7 +173,7 @@ static void describe_placement(struct hr_plan *plan, uint64_t budget, const stru
 	info->link_bytes_per_pass = device->host_addressable ? 0 : p->streamed_bytes_per_pass;
 	info->chunk_bytes = p->chunk_bytes;
 	info->read_depth = p->read_depth;
-	info->n_modules = p->n_blocks + 3;
+	info->n_modules = p->n_blocks + (plan->model->n_head_parts ? 3 : 2);
 }
 
 struct note {
@@ -198,7 +224,7 @@ static struct hr_plan_request describe_request(const struct hr_plan *plan, const
                                                const struct target *target, uint64_t budget)
 {
 	const struct hr_model *model = plan->model;
-	bool                   tied = model->checkpoint.head == model->checkpoint.embedding;
+	bool                   tied = model->checkpoint.ends.head == model->checkpoint.ends.embedding;
 	uint64_t               fixed = plan->info.kv_bytes + plan->info.activation_bytes;
 	return (struct hr_plan_request){
 	    .blocks = model->block_layers,
@@ -247,8 +273,8 @@ int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struc
 		hr__plan_note(plan, o, "%s", backend->fallback);
 	snprintf(plan->device, sizeof plan->device, "%s", target.kind);
 	snprintf(plan->device_name, sizeof plan->device_name, "%s", target.name);
-	describe_needs(plan, o, backend->ops);
-	if (o->device_map && strcasecmp(o->device_map, "auto")) {
+	rc = describe_needs(plan, o, backend->ops, err);
+	if (!rc && o->device_map && strcasecmp(o->device_map, "auto")) {
 		map = hr__calloc((size_t)model->n_blocks + 2, sizeof *map);
 		rc = map ? hr__device_map_parse(map, model->n_blocks, o->device_map, target.host_addressable, err)
 		         : hr__fail(err, HR_ENOMEM, "Out of memory while reading the device map.");
@@ -332,7 +358,7 @@ int hr_plan_module(const struct hr_plan *plan, int index, const char **module, c
 	} else if (index == p->n_blocks + 1) {
 		layer = &m->globals;
 		where = HR_TIER_DEVICE;
-	} else if (index == p->n_blocks + 2) {
+	} else if (index == p->n_blocks + 2 && m->n_head_parts) {
 		layer = &m->head.layer;
 		where = p->head_tier;
 	} else {

@@ -16,6 +16,7 @@ struct hr_plan {
 	char                   notices[8][240]; /* fallbacks, as sentences */
 	enum hr_kv_type        kv_type;
 	int                    page_tokens;
+	int                    n_pass;      /* tokens of one pass; of an encoder in chunks of n_batch */
 	int                    max_outputs; /* logits rows of one pass */
 
 	/* What predictions are made from; info.rates is NULL when there are none. */

@@ -57,7 +57,7 @@ static int list_layers(struct hr_session *s, struct hr_error *err)
 	const struct hr_model     *m = s->model;
 	const struct hr_placement *p = &s->plan->placement;
 	bool                       whole = p->head_tier == HR_TIER_DEVICE;
-	bool                       tied = m->checkpoint.head == m->checkpoint.embedding;
+	bool                       tied = m->checkpoint.ends.head == m->checkpoint.ends.embedding;
 	size_t                     most = (size_t)m->n_blocks + (size_t)m->n_head_parts + 3;
 	s->layers = hr__calloc(most, sizeof *s->layers);
 	s->tiers = hr__calloc(most, sizeof *s->tiers);
@@ -68,7 +68,7 @@ static int list_layers(struct hr_session *s, struct hr_error *err)
 		s->layers[n] = m->block_layers[i];
 		s->tiers[n] = p->block_tier[i];
 	}
-	for (int i = 0; i < (whole ? 1 : m->n_head_parts); i++, n++) {
+	for (int i = 0; i < (whole && m->n_head_parts ? 1 : m->n_head_parts); i++, n++) {
 		s->layers[n] = whole ? m->head.layer : m->head_parts[i].layer;
 		s->tiers[n] = p->head_tier;
 	}
@@ -107,16 +107,24 @@ static int open_window(struct hr_session *s, struct hr_error *err)
 	return rc ? rc : hr_window_load(s->window, s->options.on_progress, s->options.user, err);
 }
 
+static int open_cache(struct hr_session *s, struct hr_error *err)
+{
+	const struct hr_plan_info *info = &s->plan->info;
+	int rc = s->backend.device->ops->alloc(s->backend.device, &s->kv_memory, info->kv_bytes, err);
+	if (!rc && hr__kv_init(&s->kv, &s->model->checkpoint.hparams, s->plan->kv_type, info->n_ctx, info->n_seqs,
+	                       s->kv_memory))
+		rc = hr__fail(err, HR_ENOMEM, "Out of memory for the list of cache pages.");
+	return rc;
+}
+
 static int open_forward(struct hr_session *s, struct hr_error *err)
 {
 	const struct hr_hparams   *h = &s->model->checkpoint.hparams;
 	const struct hr_plan_info *info = &s->plan->info;
 	struct hr_device          *device = s->backend.device;
-	int                        rc = device->ops->alloc(device, &s->kv_memory, info->kv_bytes, err);
+	int                        rc = h->encoder ? 0 : open_cache(s, err);
 	if (rc)
 		return rc;
-	if (hr__kv_init(&s->kv, h, s->plan->kv_type, info->n_ctx, info->n_seqs, s->kv_memory))
-		return hr__fail(err, HR_ENOMEM, "Out of memory for the list of cache pages.");
 	if (s->plan->placement.embedding_tier != HR_TIER_DEVICE) {
 		struct hr_notice_sink sink = {on_notice, s};
 		if ((rc = hr__embedding_open(&s->rows, s->model, info->n_batch, &sink, err)))
@@ -129,7 +137,7 @@ static int open_forward(struct hr_session *s, struct hr_error *err)
 	    .ops = s->backend.ops,
 	    .compute = s->compute,
 	    .window = s->window,
-	    .kv = &s->kv,
+	    .kv = h->encoder ? NULL : &s->kv,
 	    .rows = s->rows,
 	};
 	return hr__forward_open(&s->forward, &options, err);

@@ -44,7 +44,7 @@ static void a_model_is_read_as_it_is(void **state)
 	assert_int_equal(h->n_ctx_train, 2048);
 	assert_int_equal(h->sliding_window, 64);
 	assert_int_equal(h->rope_style, HR_ROPE_NORM);
-	assert_true(h->rope_theta == 1e4f && h->rms_eps == 1e-5f);
+	assert_true(h->rope_theta == 1e4f && h->norm_eps == 1e-5f);
 	assert_false(h->tied);
 	assert_int_equal(c.n_tensors, 6 * 9 + 3);
 	assert_string_equal(c.dtype, "q8_0");
@@ -60,14 +60,14 @@ static void a_model_is_read_as_it_is(void **state)
 	assert_string_equal(h->family, "qwen2");
 	assert_int_equal(h->rope_style, HR_ROPE_NEOX);
 	assert_true(h->tied);
-	assert_int_equal(c.head, c.embedding);
+	assert_int_equal(c.ends.head, c.ends.embedding);
 	assert_string_equal(c.tensors[c.blocks[4].v_bias].name, "blk.4.attn_v.bias");
 	assert_int_equal(c.blocks[4].o_bias, -1);
 	hr_checkpoint_release(&c);
 
 	synth(join(directory, "l3.gguf"), "tiny-llama3", "f32");
 	assert_int_equal(hr_checkpoint_open(&c, join(directory, "l3.gguf"), NULL), 0);
-	assert_string_equal(c.tensors[c.rope_factors].name, "rope_freqs.weight");
+	assert_string_equal(c.tensors[c.ends.rope_factors].name, "rope_freqs.weight");
 	assert_int_equal(h->rope_scaling, HR_ROPE_SCALING_NONE);
 	hr_checkpoint_release(&c);
 	remove_directory(directory);

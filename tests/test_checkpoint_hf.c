@@ -84,9 +84,9 @@ static void real_models_are_read_as_they_are(void **state)
 	assert_int_equal(h->rope_original_context, 64);
 	assert_false(h->tied);
 	assert_string_equal(c.tensors[c.blocks[2].down].name, "model.layers.2.mlp.down_proj.weight");
-	assert_string_equal(c.tensors[c.head].name, "lm_head.weight");
+	assert_string_equal(c.tensors[c.ends.head].name, "lm_head.weight");
 	assert_int_equal(c.blocks[0].q_bias, -1);
-	assert_int_equal(c.rope_factors, -1);
+	assert_int_equal(c.ends.rope_factors, -1);
 	assert_int_equal(c.weight_bytes, 2 * c.n_params);
 	assert_string_equal(c.dtype, "f16");
 	hr_checkpoint_release(&c);
@@ -143,11 +143,12 @@ static const struct {
     {"llama3", "head_dim", NULL, HR_EFORMAT, "description asks for [64, 64]"},
     {"llama3", "rms_norm_eps", "-1", HR_EFORMAT, "epsilon of -1 makes no sense"},
     {"llama3", "rms_norm_eps", "\"1e-5\"", HR_EFORMAT, "\"rms_norm_eps\" is a string"},
-    {"llama3", "hidden_act", "\"gelu\"", HR_EUNSUPPORTED, "\"hidden_act\" is gelu, which is not supported"},
+    {"llama3", "hidden_act", "\"quick_gelu\"", HR_EUNSUPPORTED,
+     "\"hidden_act\" is quick_gelu, which is not supported"},
     {"llama3", "mlp_bias", "true", HR_EUNSUPPORTED, "\"mlp_bias\" is true"},
     {"llama3", "mlp_bias", "1", HR_EFORMAT, "\"mlp_bias\" is an integer, but true or false"},
     {"llama3", "attention_bias", "true", HR_EFORMAT, "self_attn.q_proj.bias' is missing"},
-    {"llama-bias", "attention_bias", "false", HR_EFORMAT, "rules such a bias out"},
+    {"llama-bias", "attention_bias", "false", HR_EFORMAT, "rules it out"},
     {"llama3", "quantization_config", "{\"quant_method\":\"gptq\"}", HR_EUNSUPPORTED,
      "\"quantization_config\" is gptq"},
     {"llama3", "partial_rotary_factor", "0.5", HR_EUNSUPPORTED, "\"partial_rotary_factor\" is not 1"},
@@ -214,7 +215,7 @@ static void equal_configs_read_equal(void **state)
 	edit_config(directory, "tie_word_embeddings", "true");
 	assert_int_equal(hr_checkpoint_open(&d, directory, NULL), 0);
 	assert_true(d.hparams.tied);
-	assert_int_equal(d.head, d.embedding);
+	assert_int_equal(d.ends.head, d.ends.embedding);
 	hr_checkpoint_release(&d);
 	remove_directory(directory);
 }
@@ -228,9 +229,11 @@ static int window_of(const char *directory, int code, const char *fragment)
 		check_failure("a window", rc, &err, code, fragment);
 	else
 		assert_int_equal(rc, 0);
-	int window = c.hparams.sliding_window;
+	int n = 0;
+	for (int i = 0; i < c.hparams.n_layers; i++)
+		n += hr_layer_slides(&c.hparams, i) ? c.hparams.sliding_window : 0;
 	hr_checkpoint_release(&c);
-	return window;
+	return n;
 }
 
 static void sliding_windows_are_read_as_transformers_does(void **state)
@@ -243,15 +246,19 @@ static void sliding_windows_are_read_as_transformers_does(void **state)
 	edit_config(directory, "use_sliding_window", "false");
 	assert_int_equal(window_of(directory, 0, ""), 0);
 	edit_config(directory, "use_sliding_window", "true");
-	assert_int_equal(window_of(directory, 0, ""), 32);
+	assert_int_equal(window_of(directory, 0, ""), 2 * 32);
 	edit_config(directory, "max_window_layers", "28");
 	assert_int_equal(window_of(directory, 0, ""), 0);
 	edit_config(directory, "max_window_layers", "1");
-	window_of(directory, HR_EUNSUPPORTED, "1 of 2 layers have a sliding window; only all or none");
-	edit_config(directory, "layer_types", "[\"sliding_attention\",\"sliding_attention\"]");
 	assert_int_equal(window_of(directory, 0, ""), 32);
+	edit_config(directory, "layer_types", "[\"sliding_attention\",\"sliding_attention\"]");
+	assert_int_equal(window_of(directory, 0, ""), 2 * 32);
 	edit_config(directory, "layer_types", "[\"full_attention\",\"sliding_attention\"]");
-	window_of(directory, HR_EUNSUPPORTED, "1 of 2 layers");
+	assert_int_equal(window_of(directory, 0, ""), 32);
+	edit_config(directory, "layer_types", "[\"full_attention\"]");
+	window_of(directory, HR_EFORMAT, "describes 1 layers, but \"num_hidden_layers\" is 2");
+	edit_config(directory, "layer_types", "[\"full_attention\",\"chunked_attention\"]");
+	window_of(directory, HR_EUNSUPPORTED, "'chunked_attention' for layer 1");
 	edit_config(directory, "sliding_window", "null");
 	assert_int_equal(window_of(directory, 0, ""), 0);
 	remove_directory(directory);
@@ -260,7 +267,7 @@ static void sliding_windows_are_read_as_transformers_does(void **state)
 	edit_config(directory, "sliding_window", "null");
 	assert_int_equal(window_of(directory, 0, ""), 0);
 	edit_config(directory, "sliding_window", NULL);
-	assert_int_equal(window_of(directory, 0, ""), 4096);
+	assert_int_equal(window_of(directory, 0, ""), 2 * 4096);
 	remove_directory(directory);
 }
 

@@ -56,8 +56,14 @@ static void decode_goes_first_and_prompts_fill_the_rest(void **state)
 {
 	(void)state;
 	int32_t        ids[16], pos[16], seq[16], table[4], outputs[20];
-	struct hr_pass p = {
-	    .ids = ids, .pos = pos, .seq = seq, .page_table = table, .outputs = outputs, .max_pages = 1};
+	int32_t        chunks[2];
+	struct hr_pass p = {.ids = ids,
+	                    .pos = pos,
+	                    .seq = seq,
+	                    .page_table = table,
+	                    .outputs = outputs,
+	                    .max_pages = 1,
+	                    .chunk_begin = chunks};
 	struct hr_job *running[4] = {make_job(0, 20, 0, 5), make_job(1, 3, 2, 4), NULL, make_job(3, 2, 0, 0)};
 	hr__batch_compose(&p, running, 4, 8, 20);
 	/* Row 1 decodes; row 0 takes all but one token of what is left; row 3 that one. */

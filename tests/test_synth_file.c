@@ -147,7 +147,7 @@ static void rope_factors_rise_from_1_to_8(void **state)
 	float                x[16];
 	synth(join(directory, "m"), "tiny-llama3", "f16", 1);
 	assert_int_equal(hr_checkpoint_open(&c, join(directory, "m"), NULL), 0);
-	const struct hr_tensor *t = &c.tensors[c.rope_factors];
+	const struct hr_tensor *t = &c.tensors[c.ends.rope_factors];
 	assert_int_equal(t->bytes, sizeof x);
 	assert_int_equal(hr_file_read_exact(t->file, t->offset, x, sizeof x, NULL), 0);
 	assert_true(x[0] == 1 && x[15] == 8);

@@ -12,14 +12,10 @@ static int check_sizes(const struct hr_hparams *h, const char *path, struct hr_e
 		const char *name;
 		int32_t     value, max;
 	} sizes[] = {
-	    {"layers", h->n_layers, 4096},
-	    {"embedding length", h->n_embd, 1 << 18},
-	    {"attention heads", h->n_heads, 1 << 14},
-	    {"key/value heads", h->n_kv_heads, 1 << 14},
-	    {"elements per head", h->head_dim, 1 << 14},
-	    {"feed-forward length", h->n_ff, 1 << 22},
+	    {"layers", h->n_layers, HR_MAX_LAYERS},      {"embedding length", h->n_embd, 1 << 18},
+	    {"attention heads", h->n_heads, 1 << 14},    {"key/value heads", h->n_kv_heads, 1 << 14},
+	    {"elements per head", h->head_dim, 1 << 14}, {"feed-forward length", h->n_ff, 1 << 22},
 	    {"context length", h->n_ctx_train, 1 << 30},
-	    {"rotated elements per head", h->n_rot, 1 << 14},
 	};
 	for (size_t i = 0; i < HR_COUNT_OF(sizes); i++)
 		if (sizes[i].value < 1 || sizes[i].value > sizes[i].max)
@@ -36,11 +32,13 @@ static int check_sizes(const struct hr_hparams *h, const char *path, struct hr_e
 
 static int check_rope(const struct hr_hparams *h, const char *path, struct hr_error *err)
 {
-	if (h->head_dim % 2)
+	if (h->n_rot == 0)
+		return 0;
+	if (h->n_rot == h->head_dim && h->head_dim % 2)
 		return hr__fail(err, HR_EFORMAT,
 		                "%s: heads of %d elements cannot be rotated; the number must be even.", path,
 		                h->head_dim);
-	if (h->n_rot % 2 || h->n_rot > h->head_dim)
+	if (h->n_rot < 0 || h->n_rot % 2 || h->n_rot > h->head_dim)
 		return hr__fail(
 		    err, HR_EFORMAT,
 		    "%s: %d rotated elements of a head of %d make no sense; an even number up to that is needed.",
@@ -71,7 +69,7 @@ int hr__decoder_check(const struct hr_decoder *d, const char *path, struct hr_er
 	if (h->n_heads % h->n_kv_heads)
 		return hr__fail(err, HR_EFORMAT, "%s: %d attention heads cannot share %d key/value heads evenly.",
 		                path, h->n_heads, h->n_kv_heads);
-	if (!(h->rms_eps >= 0 && h->rms_eps < 1))
-		return hr__fail(err, HR_EFORMAT, "%s: an RMS norm epsilon of %g makes no sense.", path, h->rms_eps);
+	if (!(h->norm_eps >= 0 && h->norm_eps < 1))
+		return hr__fail(err, HR_EFORMAT, "%s: a norm's epsilon of %g makes no sense.", path, h->norm_eps);
 	return check_rope(h, path, err);
 }

@@ -75,6 +75,9 @@ static int read_rope(struct keys *k, struct hr_hparams *h)
 	h->n_rot = h->head_dim;
 	h->rope_theta = 10000;
 	int rc = get_int(k, "rope.dimension_count", &h->n_rot);
+	if (rc > 0 && h->n_rot == 0)
+		rc = hr__fail(k->err, HR_EFORMAT, "%s: %s is 0; an even number up to %d is needed.", k->g->path,
+		              k->name, h->head_dim);
 	if (rc >= 0)
 		rc = get_float(k, "rope.freq_base", &h->rope_theta);
 	if (rc >= 0)
@@ -149,7 +152,7 @@ int hr__decoder_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, const c
 	if (rc >= 0)
 		rc = get_int(&k, "attention.sliding_window", &h->sliding_window);
 	if (rc >= 0)
-		rc = get_float(&k, "attention.layer_norm_rms_epsilon", &h->rms_eps);
+		rc = get_float(&k, "attention.layer_norm_rms_epsilon", &h->norm_eps);
 	if (rc == 0)
 		return hr__fail(err, HR_EFORMAT, "%s: the key %s is missing; the file is incomplete.", g->path,
 		                k.name);

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-static int fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
+int hr__hf_fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
                        struct hr_error *err)
 {
 	return hr__fail(err, HR_EUNSUPPORTED, "%s: \"%s\" is %s, which is not supported; %s.", j->path, key,
@@ -65,10 +65,9 @@ static int read_scaling(struct hr_hparams *h, const struct hr_json *rope, struct
 	return 0;
 }
 
-static int read_rope(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err)
+int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err)
 {
 	h->rope_style = HR_ROPE_NEOX;
-	h->n_rot = h->head_dim;
 	h->rope_theta = 10000;
 	float partial = 1;
 	int   rc = hr__json_float(config, "rope_theta", &h->rope_theta, err);
@@ -76,8 +75,11 @@ static int read_rope(struct hr_hparams *h, const struct hr_json *config, struct 
 		rc = hr__json_float(config, "partial_rotary_factor", &partial, err);
 	if (rc < 0)
 		return rc;
-	if (partial != 1)
-		return fail_option(config, "partial_rotary_factor", "not 1", "whole heads are rotated", err);
+	if (!(partial > 0 && partial <= 1))
+		return hr__fail(err, HR_EFORMAT,
+		                "%s: \"partial_rotary_factor\" is %g, but a share of a head is needed.", config->path,
+		                (double)partial);
+	h->n_rot = (int32_t)((float)h->head_dim * partial);
 	static const char *const places[] = {"rope_parameters", "rope_scaling"};
 	for (int i = 0; i < 2; i++) {
 		const json_t *object = json_object_get(config->object, places[i]);
@@ -87,7 +89,8 @@ static int read_rope(struct hr_hparams *h, const struct hr_json *config, struct 
 			return hr__fail(err, HR_EFORMAT, "%s: \"%s\" must be an object or null.", config->path,
 			                places[i]);
 		if (json_is_object(json_object_get(object, "full_attention")))
-			return fail_option(config, places[i], "different for different layers", "one for all is", err);
+			return hr__hf_fail_option(config, places[i], "different for different layers", "one for all is",
+			                          err);
 		struct hr_json rope = {.path = config->path, .object = object};
 		return read_scaling(h, &rope, err);
 	}
@@ -120,25 +123,66 @@ static int read_heads(struct hr_hparams *h, const struct hr_json *config,
 	return 0;
 }
 
-static int refuse_options(const struct hr_json *config, struct hr_error *err)
+int hr__hf_refuse_quantization(const struct hr_json *config, struct hr_error *err)
 {
 	const json_t *quantization = json_object_get(config->object, "quantization_config");
 	if (quantization && !json_is_null(quantization)) {
 		const char *method = json_string_value(json_object_get(quantization, "quant_method"));
-		return fail_option(config, "quantization_config", method ? method : "given",
-		                   "take the unquantized model, or a GGUF of it", err);
+		return hr__hf_fail_option(config, "quantization_config", method ? method : "given",
+		                          "take the unquantized model, or a GGUF of it", err);
 	}
-	const char *activation = "silu";
-	bool        mlp_bias = false;
-	int         rc = hr__json_string(config, "hidden_act", &activation, err);
-	if (rc >= 0)
-		rc = hr__json_bool(config, "mlp_bias", &mlp_bias, err);
+	return 0;
+}
+
+int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config, const char *key,
+                           const char *default_name, struct hr_error *err)
+{
+	static const struct {
+		const char        *name;
+		enum hr_activation activation;
+	} known[] = {
+	    {"silu", HR_ACT_SILU},           {"swish", HR_ACT_SILU},
+	    {"gelu", HR_ACT_GELU},           {"gelu_new", HR_ACT_GELU_TANH},
+	    {"gelu_fast", HR_ACT_GELU_TANH}, {"gelu_pytorch_tanh", HR_ACT_GELU_TANH},
+	    {"relu", HR_ACT_RELU},           {"tanh", HR_ACT_TANH},
+	};
+	int rc = hr__json_string(config, key, &default_name, err);
 	if (rc < 0)
 		return rc;
-	if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0)
-		return fail_option(config, "hidden_act", activation, "silu is", err);
-	if (mlp_bias)
-		return fail_option(config, "mlp_bias", "true", "feed-forward layers have no biases", err);
+	for (size_t i = 0; i < HR_COUNT_OF(known); i++)
+		if (strcmp(known[i].name, default_name) == 0) {
+			*out = known[i].activation;
+			return 0;
+		}
+	return hr__hf_fail_option(config, key, default_name,
+	                          "silu, gelu, gelu_new, gelu_pytorch_tanh and relu are", err);
+}
+
+static void set_full(struct hr_hparams *h, int layer)
+{
+	if (layer < HR_MAX_LAYERS)
+		h->full_layers[layer / 8] |= (uint8_t)(1u << layer % 8);
+}
+
+int hr__hf_read_sliding_layers(struct hr_hparams *h, const struct hr_json *config, int pattern,
+                               struct hr_error *err)
+{
+	const json_t *types = json_object_get(config->object, "layer_types");
+	size_t        n = json_array_size(types);
+	if (types && !json_is_null(types) && n != (size_t)h->n_layers)
+		return hr__fail(err, HR_EFORMAT,
+		                "%s: \"layer_types\" describes %zu layers, but \"num_hidden_layers\" is %d.",
+		                config->path, n, h->n_layers);
+	for (int i = 0; i < h->n_layers; i++) {
+		const char *type = json_string_value(json_array_get(types, (size_t)i));
+		if (n && (!type || (strcmp(type, "full_attention") != 0 && strcmp(type, "sliding_attention") != 0)))
+			return hr__fail(err, HR_EUNSUPPORTED,
+			                "%s: \"layer_types\" has the type '%s' for layer %d, which is not supported; "
+			                "full_attention and sliding_attention are.",
+			                config->path, type ? type : "?", i);
+		if (n ? strcmp(type, "full_attention") == 0 : pattern && (i + 1) % pattern == 0)
+			set_full(h, i);
+	}
 	return 0;
 }
 
@@ -147,8 +191,11 @@ int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
 {
 	struct hr_hparams *h = &d->hparams;
 	h->n_ctx_train = defaults->n_ctx_train;
-	h->rms_eps = 1e-6f;
-	int rc = refuse_options(config, err);
+	h->norm_eps = 1e-6f;
+	bool mlp_bias = false;
+	int  rc = hr__hf_refuse_quantization(config, err);
+	if (!rc)
+		rc = hr__hf_read_activation(&h->activation, config, "hidden_act", "silu", err);
 	if (!rc)
 		rc = hr__json_need_int(config, "num_hidden_layers", &h->n_layers, err);
 	if (!rc)
@@ -162,12 +209,19 @@ int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
 	if (!rc)
 		rc = read_heads(h, config, defaults, err);
 	if (!rc)
-		rc = read_rope(h, config, err);
+		rc = hr__hf_read_rope(h, config, err);
 	if (rc)
 		return rc;
+	if (h->n_rot != h->head_dim && !defaults->partial_rotary)
+		return hr__hf_fail_option(config, "partial_rotary_factor", "not 1", "whole heads are rotated", err);
+	rc = hr__json_bool(config, "mlp_bias", &mlp_bias, err);
+	if (rc < 0)
+		return rc;
+	if (mlp_bias)
+		return hr__hf_fail_option(config, "mlp_bias", "true", "feed-forward layers have no biases", err);
 	rc = hr__json_int(config, "max_position_embeddings", &h->n_ctx_train, err);
 	if (rc >= 0)
-		rc = hr__json_float(config, "rms_norm_eps", &h->rms_eps, err);
+		rc = hr__json_float(config, "rms_norm_eps", &h->norm_eps, err);
 	if (rc >= 0)
 		rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
 	return rc < 0 ? rc : 0;

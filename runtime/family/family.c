@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static const struct hr_family *const families[] = {
@@ -13,10 +14,24 @@ static const struct hr_family *const families[] = {
 #undef HR_X
 };
 
-static int finish(struct hr_decoder *d, const struct hr_family *f, const char *path, struct hr_error *err)
+/* A description to be read into. */
+static struct hr_decoder begin(const struct hr_family *f)
 {
-	snprintf(d->hparams.family, sizeof d->hparams.family, "%s", f->name);
-	return hr__decoder_check(d, path, err);
+	struct hr_decoder d = {.family = f,
+	                       .has = {[HR_FFN_NORM] = HR_REQUIRED, [HR_ROPE_FACTORS] = HR_OPTIONAL}};
+	snprintf(d.hparams.family, sizeof d.hparams.family, "%s", f->name);
+	return d;
+}
+
+static int finish(struct hr_decoder *d, const char *path, struct hr_error *err)
+{
+	struct hr_hparams *h = &d->hparams;
+	int                rc = hr__decoder_check(d, path, err);
+	if (h->embedding_scale == 0)
+		h->embedding_scale = 1;
+	if (h->attention_scale == 0)
+		h->attention_scale = 1.0f / sqrtf((float)h->head_dim);
+	return rc;
 }
 
 int hr_family_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_error *err)
@@ -34,10 +49,11 @@ int hr_family_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr
 		const struct hr_family *f = families[i];
 		if (!f->gguf_arch || strcmp(f->gguf_arch, arch) != 0)
 			continue;
-		struct hr_decoder got = {.tied_by_tensors = true};
+		struct hr_decoder got = begin(f);
+		got.tied_by_tensors = true;
 		rc = f->from_gguf(&got, g, err);
 		if (!rc)
-			rc = finish(&got, f, g->path, err);
+			rc = finish(&got, g->path, err);
 		if (!rc)
 			*d = got;
 		return rc;
@@ -62,6 +78,27 @@ static int read_hf_name(const struct hr_json *config, const char **type, const c
 	return 0;
 }
 
+static bool has_architecture(const struct hr_family *f, const char *name)
+{
+	for (size_t i = 0; i < HR_COUNT_OF(f->hf_architectures) && f->hf_architectures[i]; i++)
+		if (strcmp(f->hf_architectures[i], name) == 0)
+			return true;
+	return false;
+}
+
+static int fail_architecture(const struct hr_family *f, const char *path, const char *name,
+                             struct hr_error *err)
+{
+	char   list[256] = "";
+	size_t used = 0;
+	for (size_t i = 0; i < HR_COUNT_OF(f->hf_architectures) && f->hf_architectures[i]; i++)
+		used +=
+		    (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", f->hf_architectures[i]);
+	return hr__fail(err, HR_EUNSUPPORTED,
+	                "%s: the architecture %s is not supported; of the family '%s' %s %s.", path, name,
+	                f->name, list, f->hf_architectures[1] ? "are" : "alone is");
+}
+
 int hr_family_from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err)
 {
 	const char *type, *architecture;
@@ -70,16 +107,15 @@ int hr_family_from_hf(struct hr_decoder *d, const struct hr_json *config, struct
 		return rc;
 	for (size_t i = 0; i < HR_COUNT_OF(families); i++) {
 		const struct hr_family *f = families[i];
-		if (type ? strcmp(f->hf_model_type, type) != 0 : strcmp(f->hf_architecture, architecture) != 0)
+		if (!f->hf_model_type ||
+		    (type ? strcmp(f->hf_model_type, type) != 0 : !has_architecture(f, architecture)))
 			continue;
-		if (architecture && strcmp(f->hf_architecture, architecture) != 0)
-			return hr__fail(err, HR_EUNSUPPORTED,
-			                "%s: the architecture %s is not supported; of the family '%s' it is %s alone.",
-			                config->path, architecture, f->name, f->hf_architecture);
-		struct hr_decoder got = {0};
+		if (architecture && !has_architecture(f, architecture))
+			return fail_architecture(f, config->path, architecture, err);
+		struct hr_decoder got = begin(f);
 		rc = f->from_hf(&got, config, err);
 		if (!rc)
-			rc = finish(&got, f, config->path, err);
+			rc = finish(&got, config->path, err);
 		if (!rc)
 			*d = got;
 		return rc;

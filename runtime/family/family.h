@@ -1,11 +1,13 @@
 /* Families: how each spells its hyperparameters and tensors.
  *
- * A family is a row of HR_FAMILIES and a file of its own. All that are
- * known are decoders of the llama line: they share decoder.c and state only
- * where they differ. A later family of the line is one row and one short file. */
+ * A family is a row of HR_FAMILIES and a file of its own: a table of tensors, two
+ * functions that read a description, and struct hr_family. Decoders of the llama
+ * line share readers and a table (decoder_*.c) and state only where they differ;
+ * docs/adding-a-family.md shows how one comes about. */
 #ifndef HR_RUNTIME_FAMILY_H
 #define HR_RUNTIME_FAMILY_H
 
+#include "base/mem.h"
 #include "runtime/format/checkpoint.h"
 #include "runtime/format/gguf.h"
 #include "runtime/format/json.h"
@@ -14,18 +16,75 @@
 
 enum hr_presence { HR_ABSENT, HR_OPTIONAL, HR_REQUIRED };
 
+/* What may or may not be among a family's tensors. */
+enum hr_feature {
+	HR_ALWAYS, /* required without asking */
+	HR_QKV_BIAS,
+	HR_O_BIAS,
+	HR_FFN_BIAS,
+	HR_NORM_BIAS,
+	HR_QK_NORM,
+	HR_FFN_NORM, /* a norm of its own before the feed-forward part */
+	HR_HEAD,
+	HR_ROPE_FACTORS,
+	HR_FEATURE_COUNT
+};
+
 /* What reading a model's description gives: the hyperparameters, and what the tensors must agree with. */
 struct hr_decoder {
-	struct hr_hparams hparams; /* n_vocab 0: the file doesn't say, take the embedding's rows */
-	enum hr_presence  qkv_bias, o_bias;
+	const struct hr_family *family;
+	struct hr_hparams       hparams; /* n_vocab 0: the file doesn't say, take the embedding's rows */
+	enum hr_presence        has[HR_FEATURE_COUNT];
 	bool tied_by_tensors; /* no head among the tensors means tied (GGUF); else hparams.tied says it */
 };
 
+/* ---- Tensors ------------------------------------------------------------------------- */
+
+enum hr_dim {
+	HR_DIM_NONE,
+	HR_DIM_EMBD,
+	HR_DIM_Q,
+	HR_DIM_KV,
+	HR_DIM_Q_KV, /* Q + KV */
+	HR_DIM_QKV,  /* Q + 2 KV */
+	HR_DIM_HEAD, /* elements of a head */
+	HR_DIM_FF,
+	HR_DIM_2FF,
+	HR_DIM_VOCAB,
+	HR_DIM_HALF_ROT,
+	HR_DIM_POSITIONS, /* learned ones: the context and what stands before position 0 */
+	HR_DIM_TYPES,
+	HR_DIM_LABELS,
+};
+
+/* One weight of a block or of the ends: the tensor it is in, its shape ([cols], or [rows][cols]), and the
+ * int it is kept in: a field of hr_block_tensors or of hr_end_tensors. */
+struct hr_role {
+	const char     *gguf, *hf; /* after the block's prefix; NULL: not in this format */
+	enum hr_dim     rows, cols;
+	size_t          field;
+	enum hr_feature feature;
+	/* A weight that is a part of the tensor: */
+	enum hr_dim whole;         /* rows of the tensor; NONE: as many as the weight */
+	enum hr_dim before;        /* rows in front of the part */
+	bool        hf_by_columns; /* the Hugging Face file holds [cols][rows of the tensor] */
+};
+
+/* The lists of a family end with a role without names. */
+#define HR_BLOCK(f) .field = offsetof(struct hr_block_tensors, f)
+#define HR_END(f)   .field = offsetof(struct hr_end_tensors, f)
+
 struct hr_family {
 	const char *name;
-	const char *gguf_arch;       /* general.architecture; NULL: its GGUF files go by another family's name */
-	const char *hf_model_type;   /* config.json's model_type ... */
-	const char *hf_architecture; /* ... and architectures[0] */
+	const char *gguf_arch; /* general.architecture; NULL: not a family of GGUF's, or one by another name */
+	const char *hf_model_type;       /* config.json's model_type ... */
+	const char *hf_architectures[6]; /* ... and what architectures[0] may then be */
+
+	const struct hr_role *block_roles, *end_roles; /* the embedding first */
+	const char           *hf_block;                /* a block's names begin with it: "model.layers.%d." */
+	const char *hf_prefix;  /* before all names but those that begin with a slash; a file may leave it out */
+	const char *ignored[6]; /* patterns (fnmatch) of tensors that no forward pass needs */
+
 	int (*from_gguf)(struct hr_decoder *d, const struct hr_gguf *g, struct hr_error *err);
 	int (*from_hf)(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err);
 };
@@ -46,9 +105,9 @@ HR_FAMILIES(HR_X)
 int hr_family_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_error *err);
 int hr_family_from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err);
 
-/* ---- What the llama line has in common: decoder_gguf.c, decoder_hf.c, decoder_check.c ------------- */
+/* ---- What decoders have in common: decoder_gguf.c, decoder_hf.c, decoder_check.c ------------------- */
 
-/* All but rope_style and the biases. */
+/* Of the llama line, all but rope_style and the biases. */
 int hr__decoder_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, const char *arch,
                           struct hr_error *err);
 
@@ -56,38 +115,32 @@ int hr__decoder_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, const c
 struct hr_decoder_defaults {
 	int32_t n_kv_heads; /* 0: as many as heads */
 	int32_t n_ctx_train;
+	bool    partial_rotary; /* the family may rotate a part of a head */
 };
-/* All but sliding_window and the biases. */
+/* Of the llama line, all but sliding_window and the biases. */
 int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
                         const struct hr_decoder_defaults *defaults, struct hr_error *err);
+
+/* Parts of it, for families that spell the rest differently. */
+int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err);
+int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config, const char *key,
+                           const char *default_name, struct hr_error *err);
+int hr__hf_refuse_quantization(const struct hr_json *config, struct hr_error *err);
+int hr__hf_fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
+                       struct hr_error *err);
+/* layer_types, where there is one, else every `pattern`-th layer is full; pattern 0: none is. */
+int hr__hf_read_sliding_layers(struct hr_hparams *h, const struct hr_json *config, int pattern,
+                               struct hr_error *err);
+
+/* use_sliding_window, sliding_window and max_window_layers, as Qwen's configs have them (qwen2.c). */
+int hr__qwen_read_window(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err);
 
 /* The checks named at hr_family_from_gguf(). */
 int hr__decoder_check(const struct hr_decoder *d, const char *path, struct hr_error *err);
 
-/* ---- The tensors of the line: decoder_tensors.c ---------------------------------- */
+/* ---- The tensors of the llama line: decoder_tensors.c ---------------------------------- */
 
-enum hr_dim { HR_DIM_NONE, HR_DIM_EMBD, HR_DIM_Q, HR_DIM_KV, HR_DIM_FF, HR_DIM_VOCAB, HR_DIM_HALF_ROT };
-
-enum hr_role_kind {
-	HR_ROLE_MATRIX,
-	HR_ROLE_NORM,
-	HR_ROLE_QKV_BIAS,
-	HR_ROLE_O_BIAS,
-	HR_ROLE_HEAD,
-	HR_ROLE_ROPE_FACTORS,
-};
-
-/* One tensor of a block or of the ends: its names, its shape ([cols], or [rows][cols]), and the int it
- * is kept in: a field of hr_block_tensors or of hr_checkpoint. */
-struct hr_role {
-	const char       *gguf, *hf; /* after the block's prefix; NULL: not in this format */
-	enum hr_dim       rows, cols;
-	enum hr_role_kind kind;
-	size_t            field;
-};
-
-extern const struct hr_role hr_block_roles[], hr_end_roles[];
-extern const int            hr_n_block_roles, hr_n_end_roles;
+extern const struct hr_role hr_line_block_roles[], hr_line_end_roles[];
 
 /* What stands before a block's names. */
 #define HR_GGUF_BLOCK "blk.%d."
@@ -96,6 +149,6 @@ extern const int            hr_n_block_roles, hr_n_end_roles;
 uint64_t hr_dim_size(enum hr_dim dim, const struct hr_hparams *h);
 
 /* A tensor that some converters write and no forward pass needs. */
-bool hr_tensor_is_ignorable(const char *name);
+bool hr_tensor_is_ignorable(const struct hr_family *family, const char *name);
 
 #endif

@@ -6,7 +6,7 @@
 static int from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_error *err)
 {
 	d->hparams.rope_style = HR_ROPE_NORM;
-	d->qkv_bias = d->o_bias = HR_OPTIONAL;
+	d->has[HR_QKV_BIAS] = d->has[HR_O_BIAS] = HR_OPTIONAL;
 	return hr__decoder_from_gguf(d, g, "llama", err);
 }
 
@@ -17,7 +17,7 @@ static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr
 	int                                     rc = hr__json_bool(config, "attention_bias", &bias, err);
 	if (rc < 0)
 		return rc;
-	d->qkv_bias = d->o_bias = bias ? HR_REQUIRED : HR_ABSENT;
+	d->has[HR_QKV_BIAS] = d->has[HR_O_BIAS] = bias ? HR_REQUIRED : HR_ABSENT;
 	return hr__decoder_from_hf(d, config, &defaults, err);
 }
 
@@ -25,7 +25,10 @@ const struct hr_family hr_family_llama = {
     .name = "llama",
     .gguf_arch = "llama",
     .hf_model_type = "llama",
-    .hf_architecture = "LlamaForCausalLM",
+    .hf_architectures = {"LlamaForCausalLM"},
+    .block_roles = hr_line_block_roles,
+    .end_roles = hr_line_end_roles,
+    .hf_block = HR_HF_BLOCK,
     .from_gguf = from_gguf,
     .from_hf = from_hf,
 };

@@ -17,6 +17,9 @@ static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr
 const struct hr_family hr_family_mistral = {
     .name = "mistral",
     .hf_model_type = "mistral",
-    .hf_architecture = "MistralForCausalLM",
+    .hf_architectures = {"MistralForCausalLM"},
+    .block_roles = hr_line_block_roles,
+    .end_roles = hr_line_end_roles,
+    .hf_block = HR_HF_BLOCK,
     .from_hf = from_hf,
 };

@@ -40,10 +40,9 @@ static int refuse_file(const char *path, struct hr_error *err)
 
 int hr_checkpoint_open(struct hr_checkpoint *out, const char *path, struct hr_error *err)
 {
-	struct hr_checkpoint c = {
-	    .path = strdup(path), .embedding = -1, .final_norm = -1, .head = -1, .rope_factors = -1};
-	struct stat st;
-	int         rc = 0;
+	struct hr_checkpoint c = {.path = strdup(path)};
+	struct stat          st;
+	int                  rc = 0;
 	if (!c.path)
 		return hr__fail(err, HR_ENOMEM, "%s: there is no memory for its path.", path);
 	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
@@ -63,7 +62,7 @@ int hr_checkpoint_open(struct hr_checkpoint *out, const char *path, struct hr_er
 
 void hr_checkpoint_release(struct hr_checkpoint *c)
 {
-	for (int i = 0; i < c->n_tensors; i++)
+	for (int i = 0; i < c->n_tensors + c->n_views; i++)
 		free(c->tensors[i].name);
 	free(c->tensors);
 	free(c->blocks);

@@ -20,45 +20,116 @@ struct hr_tensor {
 	const struct hr_file *file;
 	uint64_t              offset;
 	uint64_t              bytes;
+	uint64_t              column_stride; /* of a view of a matrix stored by columns, see hr_weight; else 0 */
 };
 
 enum hr_rope_scaling { HR_ROPE_SCALING_NONE, HR_ROPE_SCALING_LINEAR, HR_ROPE_SCALING_LLAMA3 };
 
-/* What a decoder of the llama line needs to know. */
+enum { HR_MAX_LAYERS = 4096 };
+
+/* What the forward pass needs to know of a model. Behind the sizes stands what differs between
+ * families; all zero (and what hr_family_from_*() fills in) is the llama line. What is there or not
+ * there among a block's weights is not said again: biases, gates, norms of queries and keys, norms
+ * behind attention and feed-forward, learned positions. */
 struct hr_hparams {
-	char    family[32]; /* "llama", "mistral", "qwen2" */
+	char    family[32]; /* "llama", "bert", ... */
 	int32_t n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab, n_ctx_train;
-	float   rms_eps;
+
+	bool               encoder;    /* a token sees all of its text; no cache, no head over the vocabulary */
+	bool               layer_norm; /* instead of RMS norms */
+	bool               norm_after; /* x = norm(x + f(x)) instead of x + f(norm(x)) */
+	bool               parallel;   /* attention and feed-forward both read the block's input */
+	enum hr_activation activation;
+	float              norm_eps;
+	float              norm_shift;                         /* added to the weights of norms */
+	float              embedding_scale;                    /* 0 becomes 1 */
+	float              attention_scale;                    /* 0 becomes 1 / sqrt(head_dim) */
+	float              attention_soft_cap, logit_soft_cap; /* 0: none */
+	int32_t            position_offset;                    /* row of position 0 among learned positions */
+	int32_t            n_types;                            /* encoder: kinds of segments */
+	int32_t            n_labels;                           /* encoder: outputs of its classifier */
+	enum hr_activation dense_activation;                   /* encoder: of the layer before the classifier */
 
 	enum hr_rope_style   rope_style;
-	int32_t              n_rot; /* rotated elements per head, even */
+	int32_t              n_rot; /* rotated elements per head, even; 0: no RoPE */
 	float                rope_theta;
+	float                rope_theta_sliding; /* of layers that slide; 0: as the others, with their scaling */
 	enum hr_rope_scaling rope_scaling;
 	/* LLAMA3 is config.json's; a GGUF of Llama 3.1 has NONE and a tensor of factors instead. */
 	float   rope_factor, rope_low_freq_factor, rope_high_freq_factor;
 	int32_t rope_original_context;
 
-	int32_t sliding_window; /* 0: none */
-	bool    tied;           /* the head is the embedding */
+	int32_t sliding_window;                 /* 0: none */
+	uint8_t full_layers[HR_MAX_LAYERS / 8]; /* bit i: layer i does not slide, though others do */
+	bool    tied;                           /* the head is the embedding */
 };
 
-/* The weights of one block and of the ends; indexes tensors[] below, -1: absent
- * (biases, a tied head, rope factors). Shapes have been checked against hparams. */
+static inline bool hr_layer_slides(const struct hr_hparams *h, int layer)
+{
+	return h->sliding_window && !(h->full_layers[layer / 8] >> layer % 8 & 1);
+}
+
+/* All weights that a block can have. `qkv` is q, k and v by heads: head 0's q, k, v, head 1's ... */
+#define HR_BLOCK_WEIGHTS(X)                                                                                  \
+	X(attn_norm)                                                                                             \
+	X(attn_norm_bias)                                                                                        \
+	X(q)                                                                                                     \
+	X(q_bias)                                                                                                \
+	X(k)                                                                                                     \
+	X(k_bias)                                                                                                \
+	X(v)                                                                                                     \
+	X(v_bias)                                                                                                \
+	X(qkv)                                                                                                   \
+	X(qkv_bias)                                                                                              \
+	X(q_norm)                                                                                                \
+	X(k_norm)                                                                                                \
+	X(o)                                                                                                     \
+	X(o_bias)                                                                                                \
+	X(attn_post_norm)                                                                                        \
+	X(ffn_norm)                                                                                              \
+	X(ffn_norm_bias)                                                                                         \
+	X(gate)                                                                                                  \
+	X(up)                                                                                                    \
+	X(up_bias)                                                                                               \
+	X(down)                                                                                                  \
+	X(down_bias)                                                                                             \
+	X(ffn_post_norm)
+
+/* And the ends of a model. `dense` stands between an encoder and its classifier, the head. */
+#define HR_END_WEIGHTS(X)                                                                                    \
+	X(embedding)                                                                                             \
+	X(position_embedding)                                                                                    \
+	X(type_embedding)                                                                                        \
+	X(embedding_norm)                                                                                        \
+	X(embedding_norm_bias)                                                                                   \
+	X(final_norm)                                                                                            \
+	X(final_norm_bias)                                                                                       \
+	X(dense)                                                                                                 \
+	X(dense_bias)                                                                                            \
+	X(head)                                                                                                  \
+	X(head_bias)                                                                                             \
+	X(rope_factors)
+
+/* Indexes of tensors[] below, -1: absent. Shapes have been checked against hparams. */
+#define HR_X(name) int name;
 struct hr_block_tensors {
-	int attn_norm, q, k, v, o, q_bias, k_bias, v_bias, o_bias;
-	int ffn_norm, gate, up, down;
+	HR_BLOCK_WEIGHTS(HR_X)
 };
+struct hr_end_tensors {
+	HR_END_WEIGHTS(HR_X)
+};
+#undef HR_X
 
 struct hr_checkpoint {
 	char                    *path;
 	bool                     is_gguf;
 	struct hr_file          *files; /* [n_files] */
 	int                      n_files;
-	struct hr_tensor        *tensors; /* [n_tensors] */
-	int                      n_tensors;
+	struct hr_tensor        *tensors; /* [n_tensors], then [n_views]: parts of them as matrices */
+	int                      n_tensors, n_views;
 	struct hr_hparams        hparams;
 	struct hr_block_tensors *blocks; /* [n_layers] */
-	int                      embedding, final_norm, head /* = embedding when tied */, rope_factors;
+	struct hr_end_tensors    ends;   /* head = embedding when tied */
 	bool                     has_vocab;
 	struct hr_vocab          vocab; /* taken over by the tokenizer */
 	struct hr_error vocab_error;    /* code not 0: there is a tokenizer, of a kind that is not supported */

@@ -51,37 +51,36 @@ typedef int (*tensor_fn)(struct synth *s, const struct hr_role *role, const char
 
 static bool is_present(const struct synth *s, const struct hr_role *role)
 {
-	switch (role->kind) {
-	case HR_ROLE_QKV_BIAS:
+	switch (role->feature) {
+	case HR_ALWAYS:
+	case HR_FFN_NORM:
+		return true;
+	case HR_QKV_BIAS:
 		return s->shape->qkv_bias;
-	case HR_ROLE_O_BIAS:
-		return false;
-	case HR_ROLE_HEAD:
+	case HR_HEAD:
 		return !s->shape->hparams.tied;
-	case HR_ROLE_ROPE_FACTORS:
+	case HR_ROPE_FACTORS:
 		return s->shape->rope_factors;
-	case HR_ROLE_MATRIX:
-	case HR_ROLE_NORM:
-		break;
+	default:
+		return false;
 	}
-	return true;
 }
 
 /* Call fn for each tensor in the order of the file: embedding, blocks, the other end. */
 static int each_tensor(struct synth *s, tensor_fn fn)
 {
 	uint64_t index = 0;
-	int      rc = fn(s, &hr_end_roles[0], hr_end_roles[0].gguf, index++);
+	int      rc = fn(s, hr_line_end_roles, hr_line_end_roles->gguf, index++);
 	for (int layer = 0; layer < s->shape->hparams.n_layers; layer++)
-		for (int i = 0; i < hr_n_block_roles && !rc; i++) {
+		for (const struct hr_role *role = hr_line_block_roles; role->gguf && !rc; role++) {
 			char name[64];
-			snprintf(name, sizeof name, HR_GGUF_BLOCK "%s", layer, hr_block_roles[i].gguf);
-			if (is_present(s, &hr_block_roles[i]))
-				rc = fn(s, &hr_block_roles[i], name, index++);
+			snprintf(name, sizeof name, HR_GGUF_BLOCK "%s", layer, role->gguf);
+			if (is_present(s, role))
+				rc = fn(s, role, name, index++);
 		}
-	for (int i = 1; i < hr_n_end_roles && !rc; i++)
-		if (is_present(s, &hr_end_roles[i]))
-			rc = fn(s, &hr_end_roles[i], hr_end_roles[i].gguf, index++);
+	for (const struct hr_role *role = hr_line_end_roles + 1; role->gguf && !rc; role++)
+		if (is_present(s, role))
+			rc = fn(s, role, role->gguf, index++);
 	return rc;
 }
 
@@ -133,7 +132,7 @@ static void write_hparams(struct synth *s)
 			hr_gguf_write_u32(&s->writer, name, (uint32_t)ints[i].value);
 	}
 	key(s, "attention.layer_norm_rms_epsilon", name);
-	hr_gguf_write_f32(&s->writer, name, h->rms_eps);
+	hr_gguf_write_f32(&s->writer, name, h->norm_eps);
 	key(s, "rope.freq_base", name);
 	hr_gguf_write_f32(&s->writer, name, h->rope_theta);
 }
@@ -288,7 +287,8 @@ static void init_weights(const struct synth *s, struct hr_synth_weights *w, cons
 {
 	const struct hr_hparams *h = &s->shape->hparams;
 	bool                     adds = role->rows == HR_DIM_EMBD; /* its output goes to the residual stream */
-	float                    mean = role->kind == HR_ROLE_NORM ? 1 : 0, sigma = 0.1f;
+	bool  is_norm = !role->rows && (role->feature == HR_ALWAYS || role->feature == HR_FFN_NORM);
+	float mean = is_norm ? 1 : 0, sigma = 0.1f;
 	if (role->rows)
 		sigma = 1 / sqrtf((float)hr_dim_size(role->cols, h) * (adds ? 2 * (float)h->n_layers : 1));
 	hr__synth_weights_init(w, type_of(s, role), mean, sigma, hr__synth_mix(s->seed, index));
@@ -304,7 +304,7 @@ static int write_tensor(struct synth *s, const struct hr_role *role, const char 
 	for (uint64_t first = 0; first < n; first += PIECE_ELEMS) {
 		uint64_t elems = n - first < PIECE_ELEMS ? n - first : PIECE_ELEMS;
 		size_t   bytes = hr_type_row_bytes(type, elems);
-		if (role->kind == HR_ROLE_ROPE_FACTORS)
+		if (role->feature == HR_ROPE_FACTORS)
 			fill_rope_factors(s->piece, elems);
 		else
 			hr__synth_weights_fill(&weights, s->piece, first, elems);
