@@ -50,6 +50,9 @@ static double median(double *x, int n)
 /* `n` tokens of one sequence from position `first` on. */
 static void compose(struct hr_pass *p, int n, int first, int n_outputs, int n_vocab)
 {
+	p->n_chunks = 1;
+	p->chunk_begin[0] = 0;
+	p->chunk_begin[1] = n;
 	p->n_tokens = n;
 	p->n_seqs = 1;
 	p->n_outputs = n_outputs;
