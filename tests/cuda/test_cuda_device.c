@@ -101,6 +101,14 @@ static void test_memory_that_does_not_fit(void **state)
 	assert_non_null(strstr(err.message, "52.0 of 512.0 MiB are free"));
 	assert_non_null(strstr(err.message, "other programs hold 460.0 MiB"));
 	cuda_on_cpu_hold(0);
+	/* another program comes between the look and the allocation: nothing is kept of it */
+	struct hr_device_memory m;
+	cuda_on_cpu_hold_later("cudaMalloc", 1, 460 * MIB);
+	assert_int_equal(d->ops->alloc(d, &a, 40 * MIB, &err), HR_EDEVMEM);
+	assert_int_equal(d->ops->memory(d, &m), 0);
+	assert_int_equal(m.free_bytes, 52 * MIB);
+	assert_int_equal(m.allocated_bytes, 0);
+	cuda_on_cpu_hold(0);
 	/* CUDA itself refuses, though there seemed to be enough; that breaks nothing */
 	cuda_on_cpu_fail("cudaMalloc", 1, cudaErrorMemoryAllocation);
 	assert_int_equal(d->ops->alloc(d, &a, MIB, &err), HR_EDEVMEM);
@@ -234,6 +242,7 @@ static void test_pageable_copies_may_be_reused_at_once(void **state)
 }
 
 static void add_one(void *at) { ++*(char *)at; }
+static void triple(void *at) { *(unsigned char *)at = (unsigned char)(*(unsigned char *)at * 3); }
 
 static void test_streams_keep_their_order(void **state)
 {
@@ -245,18 +254,21 @@ static void test_streams_keep_their_order(void **state)
 	assert_int_equal(cuda_on_cpu_reset(&m), 0);
 	open_rig(&r, 4096, true);
 	const struct hr_device_ops *ops = r.device->ops;
+	unsigned char               want = 0;
 	r.host[0] = 0;
 	assert_int_equal(ops->copy(r.copy, r.device_memory, r.host, 1), 0);
 	for (int i = 0; i < 50; i++) { /* back and forth, each waiting for the other */
 		struct hr_stream *from = i % 2 ? r.compute : r.copy, *to = i % 2 ? r.copy : r.compute;
 		assert_int_equal(ops->event_record(r.event, from), 0);
 		assert_int_equal(ops->stream_wait(to, r.event), 0);
-		assert_int_equal(cuda_on_cpu_launch(hr_cuda_stream(to), add_one, r.device_memory), 0);
+		want = (unsigned char)(i % 2 ? want * 3 : want + 1);
+		assert_int_equal(cuda_on_cpu_launch(hr_cuda_stream(to), i % 2 ? triple : add_one, r.device_memory),
+		                 0);
 	}
 	assert_int_equal(ops->copy(r.copy, r.host + 1, r.device_memory, 1), 0);
 	assert_int_equal(ops->event_record(r.event, r.copy), 0);
 	assert_int_equal(ops->event_wait(r.event), 0);
-	assert_int_equal(r.host[1], 50);
+	assert_int_equal((unsigned char)r.host[1], want);
 	close_rig(&r);
 }
 
@@ -354,6 +366,13 @@ static void test_second_gpu_from_any_thread(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, use_elsewhere, &r), 0);
 	pthread_join(thread, NULL);
 	assert_int_equal(ops->event_wait(r.event), 0);
+	struct hr_device       *first = open_cuda(0);
+	struct hr_device_memory m0, m1;
+	assert_int_equal(first->ops->memory(first, &m0), 0);
+	assert_int_equal(ops->memory(r.device, &m1), 0);
+	assert_int_equal(m0.free_bytes, m0.total_bytes);
+	assert_true(m1.free_bytes < m1.total_bytes);
+	first->ops->close(first);
 	close_rig(&r);
 }
 

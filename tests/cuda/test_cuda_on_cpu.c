@@ -108,7 +108,7 @@ static void read_stale(void *at)
 	(void)c;
 }
 static void read_freed(void) { cudaFree(memory), read_stale(memory); }
-static void read_behind(void) { read_stale(memory + MIB); }
+static void read_behind(void) { read_stale(memory + MIB + 256); }
 static void read_before(void) { read_stale(memory - 4096); }
 static void leak_and_exit(void) { exit(0); }
 

@@ -84,6 +84,7 @@ static void run(uint32_t seed, bool integrated)
 	rig_wait(&r);
 	assert_int_equal(atomic_load(&r.n_checked), 5 * r.n_layers * (kernel_us ? 2 : 1));
 	rig_close(&r);
+	assert_int_equal(cuda_on_cpu_n_live(), 2); /* the device's clock: a stream and an event */
 	r.device->ops->close(r.device);
 	assert_string_equal(cuda_on_cpu_misuse(), "");
 	assert_int_equal(cuda_on_cpu_n_live(), 0);

@@ -37,11 +37,14 @@ struct Transfer {
 	bool        writes_host;
 };
 
-/* Failures to come: the n-th call of a name, or the n-th work. */
+/* What is to happen at the n-th call of a name, or at the n-th work. */
 struct Planned {
 	std::string call; /* "": any */
 	int         left; /* 0: nothing planned */
 	cudaError_t error;
+
+	/* Is it now? */
+	bool meets(const char *name) { return left && (call.empty() || call == name) && --left == 0; }
 };
 
 struct Machine {
@@ -54,7 +57,8 @@ struct Machine {
 	std::map<cudaStream_t, int>  streams; /* and their devices */
 	std::map<cudaEvent_t, int>   events;
 	std::vector<cudaStream_t>    destroyed; /* streams whose threads may still be running */
-	Planned                      planned_call, planned_work;
+	Planned                      planned_call, planned_work, planned_hold;
+	size_t                       planned_hold_bytes;
 	int                          n_calls, n_work;
 	std::string                  misuse;
 	Clock::time_point            link_free[2]; /* when each direction is done with what it was given */

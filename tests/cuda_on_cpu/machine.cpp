@@ -17,7 +17,7 @@ static void set(Machine &m, const cuda_on_cpu_machine &is)
 {
 	m.is = is;
 	m.held_bytes = 0;
-	m.planned_call = m.planned_work = {};
+	m.planned_call = m.planned_work = m.planned_hold = {};
 	m.n_calls = m.n_work = 0;
 	m.misuse.clear();
 	m.link_free[0] = m.link_free[1] = {};
@@ -161,6 +161,13 @@ void cuda_on_cpu_hold(size_t bytes)
 	machine().held_bytes = bytes;
 }
 
+void cuda_on_cpu_hold_later(const char *call, int n, size_t bytes)
+{
+	std::lock_guard<std::mutex> lock(machine().mutex);
+	machine().planned_hold = {call, n, cudaSuccess};
+	machine().planned_hold_bytes = bytes;
+}
+
 void cuda_on_cpu_fail(const char *call, int n, cudaError_t error)
 {
 	std::lock_guard<std::mutex> lock(machine().mutex);
@@ -205,9 +212,10 @@ cudaError_t cuda_on_cpu_enter(const char *call)
 	{
 		std::lock_guard<std::mutex> lock(m.mutex);
 		m.n_calls++;
-		bool meant = m.planned_call.left && (m.planned_call.call.empty() || m.planned_call.call == call);
-		if (meant && --m.planned_call.left == 0)
+		if (m.planned_call.meets(call))
 			error = m.planned_call.error;
+		if (m.planned_hold.meets(call))
+			m.held_bytes = m.planned_hold_bytes;
 	}
 	if (error && sticks(error))
 		cuda_on_cpu_raise(error);

@@ -26,10 +26,14 @@ static size_t free_bytes_locked(int device)
 	return taken < machine().is.memory_bytes ? machine().is.memory_bytes - taken : 0;
 }
 
-/* A guard page, memory that ends as near to the next guard page as alignment allows. */
-static bool map_guarded(size_t bytes, Allocation *a, char **out)
+/* Memory between two guard pages, as near to the second as alignment allows. Every
+ * other allocation is moved down by the alignment that CUDA promises, so that
+ * nobody relies on more. */
+static bool map_guarded_locked(size_t bytes, Allocation *a, char **out)
 {
-	size_t inner = round_up(bytes, PAGE);
+	static unsigned n;
+	size_t          skew = n++ % 2 ? ALIGN : 0;
+	size_t          inner = round_up(bytes + skew, PAGE);
 	a->map_bytes = inner + 2 * PAGE;
 	a->map = mmap(nullptr, a->map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (a->map == MAP_FAILED)
@@ -40,7 +44,7 @@ static bool map_guarded(size_t bytes, Allocation *a, char **out)
 		return false;
 	}
 	memset(begin, POISON, inner);
-	*out = begin + (inner - round_up(bytes, ALIGN));
+	*out = begin + (inner - skew - round_up(bytes, ALIGN));
 	return true;
 }
 
@@ -221,7 +225,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
 	Allocation                  a = {round_up(bytes, ALIGN), current_device(), nullptr, 0};
 	char                       *base;
 	std::lock_guard<std::mutex> lock(machine().mutex);
-	if (a.bytes > free_bytes_locked(a.device) || !map_guarded(bytes, &a, &base))
+	if (a.bytes > free_bytes_locked(a.device) || !map_guarded_locked(bytes, &a, &base))
 		return cuda_on_cpu_return(cudaErrorMemoryAllocation);
 	machine().allocations[base] = a;
 	*out = base;

@@ -49,8 +49,10 @@ struct cuda_on_cpu_machine {
 int  cuda_on_cpu_reset(const struct cuda_on_cpu_machine *machine);
 void cuda_on_cpu_machine_init(struct cuda_on_cpu_machine *machine);
 
-/* Another process holds so much of each device from now on. */
+/* Another process holds so much of each device: from now on, or from the n-th
+ * (from 1) call of `call` on. */
 void cuda_on_cpu_hold(size_t bytes);
+void cuda_on_cpu_hold_later(const char *call, int n, size_t bytes);
 /* The n-th (from 1) call of `call` (NULL: of any) from now on returns `error`,
  * and later ones too if it is of the sticky kind. */
 void cuda_on_cpu_fail(const char *call, int n, cudaError_t error);

@@ -77,7 +77,7 @@ static std::function<void()> as_work(cudaStream_t stream, std::function<void()> 
 	{
 		std::lock_guard<std::mutex> lock(m.mutex);
 		m.n_work++;
-		if (m.planned_work.left && --m.planned_work.left == 0)
+		if (m.planned_work.meets(""))
 			error = m.planned_work.error;
 		if (m.is.jitter_us)
 			delay_us = rand_r(&stream->random) % (m.is.jitter_us + 1);
