@@ -230,6 +230,9 @@ void hr__forward_close(struct hr_forward *f)
 	if (!f)
 		return;
 	const struct hr_device_ops *dev = f->o.device->ops;
+	/* A pass that failed on the host may still be computing in this memory. */
+	if (f->end && !dev->event_record(f->end, f->o.compute))
+		dev->event_wait(f->end);
 	if (f->end)
 		dev->event_free(f->end);
 	if (f->pinned)

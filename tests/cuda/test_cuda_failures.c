@@ -38,6 +38,12 @@ static int make(struct things *t, struct hr_error *err)
 	return rc;
 }
 
+static int add_one_there(struct things *t)
+{
+	cudaError_t error = cuda_on_cpu_launch(hr_cuda_stream(t->compute), add_one, t->memory);
+	return hr_cuda_check(t->compute, (int)error, cudaGetErrorString(error));
+}
+
 /* In, one kernel, and out again, with both guards; twice. */
 static int use(struct things *t)
 {
@@ -51,8 +57,7 @@ static int use(struct things *t)
 		if (!rc)
 			rc = ops->stream_wait(t->compute, t->ready);
 		if (!rc)
-			rc = hr_cuda_check(t->compute, cuda_on_cpu_launch(hr_cuda_stream(t->compute), add_one, t->memory),
-			                   "launch");
+			rc = add_one_there(t);
 		if (!rc)
 			rc = ops->event_record(t->done, t->compute);
 		if (!rc)
