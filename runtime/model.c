@@ -52,7 +52,7 @@ static void fill_info(struct hr_model *m)
 	    .head_bytes = m->head.layer.file_bytes,
 	    .n_tensors = c->n_tensors,
 	    .n_files = c->n_files,
-	    .tokenizer = vocab ? (vocab->kind == HR_TOKENIZER_BPE ? "bpe" : "spm") : NULL,
+	    .tokenizer = vocab ? hr_tokenizer_kind_name(vocab->kind) : NULL,
 	    .chat_template = vocab ? vocab->chat_template : NULL,
 	    .bos = vocab ? vocab->bos : -1,
 	    .eos = vocab ? vocab->eos : -1,

@@ -70,12 +70,21 @@ static void test_sentencepiece(void **state)
 	check("sentencepiece", "sentencepiece", false, false, false);
 }
 
+static void test_wordpiece(void **state)
+{
+	(void)state;
+	check("bert", "bert", true, true, false);
+	check("bert-accents", "bert-accents", true, true, false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_gpt2),      cmocka_unit_test(test_llama3),        cmocka_unit_test(test_qwen2),
-	    cmocka_unit_test(test_smollm),    cmocka_unit_test(test_tekken),        cmocka_unit_test(test_llama2),
+	    cmocka_unit_test(test_gpt2),      cmocka_unit_test(test_llama3),
+	    cmocka_unit_test(test_qwen2),     cmocka_unit_test(test_smollm),
+	    cmocka_unit_test(test_tekken),    cmocka_unit_test(test_llama2),
 	    cmocka_unit_test(test_metaspace), cmocka_unit_test(test_sentencepiece),
+	    cmocka_unit_test(test_wordpiece),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

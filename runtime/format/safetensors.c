@@ -29,6 +29,13 @@ static json_int_t integer_at(const json_t *array, size_t i)
 	return json_is_integer(value) ? json_integer_value(value) : -1;
 }
 
+/* Tables of positions and masks, which some models were saved with, are no weights. */
+static bool is_index(const json_t *entry)
+{
+	const char *dtype = json_string_value(json_object_get(entry, "dtype"));
+	return dtype && (!strcmp(dtype, "I64") || !strcmp(dtype, "I32") || !strcmp(dtype, "BOOL"));
+}
+
 static int read_type(struct hr_tensor *t, const json_t *entry, const char *path, struct hr_error *err)
 {
 	const char *dtype = json_string_value(json_object_get(entry, "dtype"));
@@ -155,7 +162,7 @@ int hr_safetensors_read(struct hr_tensor_list *list, struct hr_source *s, struct
 	{
 		if (rc)
 			break;
-		if (strcmp(name, METADATA_KEY) != 0)
+		if (strcmp(name, METADATA_KEY) != 0 && !is_index(entry))
 			rc = read_tensor(&got.items[got.n++], name, entry, s, s->pos, err);
 	}
 	json_decref(header);

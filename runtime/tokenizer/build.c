@@ -2,7 +2,7 @@
  * everything checked on the way: what this file lets through, encoding may rely on.
  *
  * Each token gets the bytes it stands for (`raw`): GPT-2's byte alphabet undone,
- * U+2581 a space, <0x0A> a byte, control tokens as they are spelled. All look-ups are by
+ * U+2581 a space, <0x0A> a byte, control tokens and pieces of words as they are spelled. All look-ups are by
  * raw bytes. */
 #include "runtime/tokenizer/internal.h"
 
@@ -63,6 +63,10 @@ static int byte_of(const struct hr_string *s)
  * + 1. Characters outside of the byte alphabet stand for themselves. */
 static size_t raw_of(enum hr_tokenizer_kind kind, char *out, const char *text, size_t length)
 {
+	if (kind == HR_TOKENIZER_WORDPIECE) {
+		memcpy(out, text, length);
+		return length;
+	}
 	if (kind == HR_TOKENIZER_SPM)
 		return hr__spm_space(out, text, length, false);
 	size_t n = 0;
@@ -91,10 +95,10 @@ static int check_vocab(const struct hr_vocab *v, struct hr_error *err)
 {
 	if (v->n_tokens <= 0 || !v->tokens)
 		return hr__fail(err, HR_EFORMAT, "The tokenizer's vocabulary is empty.");
-	if (v->kind != HR_TOKENIZER_BPE && v->kind != HR_TOKENIZER_SPM)
-		return hr__fail(err, HR_EUNSUPPORTED,
-		                "The tokenizer is of an unknown kind; supported are BPE and SPM.");
-	if (!v->merges && (v->kind == HR_TOKENIZER_BPE || !v->scores))
+	if (v->kind == HR_TOKENIZER_WORDPIECE && (!v->use_unk || v->max_word_chars < 1))
+		return hr__fail(err, HR_EFORMAT,
+		                "The WordPiece tokenizer has no unknown token, or no room for a word.");
+	if (!v->merges && v->kind != HR_TOKENIZER_WORDPIECE && (v->kind == HR_TOKENIZER_BPE || !v->scores))
 		return hr__fail(err, HR_EFORMAT,
 		                v->kind == HR_TOKENIZER_BPE ? "The BPE tokenizer has no merges."
 		                                            : "The SPM tokenizer has neither scores nor merges.");
@@ -168,7 +172,7 @@ static bool is_piece(const struct hr_tokenizer *t, int32_t id)
 	enum hr_token_type      type = type_of(&t->vocab, id);
 	if (!s->length || type == HR_TOKEN_CONTROL || type == HR_TOKEN_UNKNOWN)
 		return false;
-	if (t->vocab.kind == HR_TOKENIZER_BPE)
+	if (t->vocab.kind != HR_TOKENIZER_SPM)
 		return true;
 	return type != HR_TOKEN_BYTE && (t->vocab.types || byte_of(s) < 0) && !memchr(s->text, ' ', s->length);
 }
@@ -349,8 +353,9 @@ int hr__tokenizer_build(struct hr_tokenizer *t, struct hr_error *err)
 		rc = hr__pretokenizer_new(&t->pre, v, err);
 	rc = rc ? rc : build_raw(t, err);
 	rc = rc ? rc : build_pieces(t, err);
-	rc = rc ? rc : check_bytes(t, err);
-	if (!rc)
+	if (!rc && v->kind != HR_TOKENIZER_WORDPIECE)
+		rc = check_bytes(t, err);
+	if (!rc && v->kind != HR_TOKENIZER_WORDPIECE)
 		rc = v->kind == HR_TOKENIZER_SPM && v->scores ? build_ranks(t, err) : build_merges(t, err);
 	rc = rc ? rc : build_added(t, err);
 	if (rc)

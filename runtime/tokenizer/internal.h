@@ -134,7 +134,7 @@ int  hr__pretokenizer_split(const struct hr__pretokenizer *pre, const struct hr_
                             struct hr__work *w, const char *text, size_t length, hr__piece_fn piece);
 extern const char hr__pattern_gpt2[];
 
-/* ---- merge.c, bpe.c, spm.c ---- */
+/* ---- merge.c, bpe.c, spm.c, wordpiece.c ---- */
 
 int hr__merge(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length);
 int hr__bpe_encode(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length);
@@ -142,6 +142,10 @@ int hr__spm_encode(const struct hr_tokenizer *t, struct hr__work *w, const char 
                    bool at_start);
 /* Spaces for U+2581, with a space in front if asked and not empty; out has room for length + 1. */
 size_t hr__spm_space(char *out, const char *text, size_t length, bool prefix);
+
+int hr__wordpiece_normalize(const struct hr_tokenizer *t, char **out, size_t *out_length, const char *text,
+                            size_t length);
+int hr__wordpiece_encode(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length);
 
 /* The byte that a character of GPT-2's byte alphabet stands for; -1: none. */
 int hr__bpe_byte_of(uint32_t codepoint);

@@ -1,6 +1,6 @@
 /* The tokenizer as others see it: one encode call walks the text through the
  * pipeline of internal.h, with scratch memory of its own, over tables that nobody
- * changes. What a kind does with a stretch of plain text is in bpe.c and spm.c. */
+ * changes. What a kind does with a stretch of plain text is in bpe.c, spm.c and wordpiece.c. */
 #include "runtime/tokenizer/internal.h"
 
 #include "base/error.h"
@@ -72,6 +72,8 @@ int hr__normalize(const struct hr_tokenizer *t, char **out, size_t *out_length, 
 	*out = NULL;
 	if (t->vocab.kind == HR_TOKENIZER_BPE)
 		return t->vocab.nfc ? hr__utf8_nfc(out, out_length, text, length) : 0;
+	if (t->vocab.kind == HR_TOKENIZER_WORDPIECE)
+		return hr__wordpiece_normalize(t, out, out_length, text, length);
 	if (t->vocab.metaspace)
 		return 0;
 	*out = malloc(length + 1);
@@ -100,6 +102,8 @@ static int encode_stretch(const struct hr_tokenizer *t, struct hr__work *w, cons
 			rc = hr__push_id(w, span.id);
 		else if (t->vocab.kind == HR_TOKENIZER_BPE)
 			rc = hr__bpe_encode(t, w, part, n);
+		else if (t->vocab.kind == HR_TOKENIZER_WORDPIECE)
+			rc = hr__wordpiece_encode(t, w, part, n);
 		else
 			rc = hr__spm_encode(t, w, part, n, at_start && span.start == 0);
 	}
@@ -163,15 +167,34 @@ int64_t hr_tokenizer_token_bytes(const struct hr_tokenizer *t, int32_t id, bool 
 	uint8_t type = t->vocab.types ? t->vocab.types[id] : HR_TOKEN_NORMAL;
 	if (!special && (type == HR_TOKEN_CONTROL || type == HR_TOKEN_UNKNOWN))
 		return 0;
-	const struct hr_string *raw = &t->raw[id];
+	struct hr_string raw = t->raw[id];
+	if (t->vocab.kind == HR_TOKENIZER_WORDPIECE) {
+		bool inside = raw.length > 2 && !memcmp(raw.text, "##", 2);
+		raw.text += inside ? 2 : 0;
+		raw.length -= inside ? 2 : 0;
+		if (!inside) { /* a word begins */
+			if (capacity) {
+				*out++ = ' ';
+				memcpy(out, raw.text, raw.length < capacity - 1 ? raw.length : capacity - 1);
+			}
+			return (int64_t)raw.length + 1;
+		}
+	}
 	if (capacity)
-		memcpy(out, raw->text, raw->length < capacity ? raw->length : capacity);
-	return (int64_t)raw->length;
+		memcpy(out, raw.text, raw.length < capacity ? raw.length : capacity);
+	return (int64_t)raw.length;
 }
 
 bool hr_tokenizer_strips_first_space(const struct hr_tokenizer *t)
 {
-	return t->vocab.kind == HR_TOKENIZER_SPM && t->vocab.add_space_prefix;
+	return (t->vocab.kind == HR_TOKENIZER_SPM && t->vocab.add_space_prefix) ||
+	       t->vocab.kind == HR_TOKENIZER_WORDPIECE;
+}
+
+const char *hr_tokenizer_kind_name(enum hr_tokenizer_kind kind)
+{
+	static const char *const names[] = {"bpe", "spm", "wordpiece"};
+	return names[kind];
 }
 
 bool hr_tokenizer_is_eog(const struct hr_tokenizer *t, int32_t id)

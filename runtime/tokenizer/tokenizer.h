@@ -1,4 +1,4 @@
-/* Text to token ids and back: byte-level BPE and SentencePiece-style BPE.
+/* Text to token ids and back: byte-level BPE, SentencePiece-style BPE and WordPiece.
  *
  * A tokenizer is built from a struct hr_vocab, which the formats fill: from
  * GGUF metadata or from a tokenizer.json. It is immutable once built, so any
@@ -15,6 +15,7 @@
 enum hr_tokenizer_kind {
 	HR_TOKENIZER_BPE, /* byte-level, ranked merges (GPT-2 and successors) */
 	HR_TOKENIZER_SPM, /* SentencePiece-style: pieces with U+2581, byte fallback; by scores or by merges */
+	HR_TOKENIZER_WORDPIECE, /* BERT: words of the longest pieces, ## before those inside of a word */
 };
 
 /* GGUF's tokenizer.ggml.token_type. */
@@ -69,6 +70,13 @@ struct hr_vocab {
 	bool     metaspace;         /* SPM: no space prefix where text begins with a space ... */
 	bool     prefix_first_only; /* ... and nowhere but where the whole text begins */
 	bool     split_at_spaces;   /* SPM: no piece has a space behind its first character */
+
+	bool    clean_text, split_ideographs, strip_accents, lowercase; /* WordPiece: how text is normalised */
+	int32_t max_word_chars;                                         /* WordPiece: longer words are unknown */
+	/* Two texts as one, BOS a EOS b EOS: how many EOS stand between them (0: the tokenizer has no
+	 * template for it), and whether tokens behind them are of another type. */
+	int32_t pair_separators;
+	bool    pair_types;
 };
 
 void hr_vocab_release(struct hr_vocab *vocab);
@@ -102,6 +110,9 @@ int64_t hr_tokenizer_token_bytes(const struct hr_tokenizer *t, int32_t id, bool 
 
 /* Whether decoding drops one leading space of a whole text (SPM with a space prefix). */
 bool hr_tokenizer_strips_first_space(const struct hr_tokenizer *t);
+
+/* "bpe", "spm", "wordpiece" */
+const char *hr_tokenizer_kind_name(enum hr_tokenizer_kind kind);
 
 bool hr_tokenizer_is_eog(const struct hr_tokenizer *t, int32_t id);
 

@@ -1,6 +1,6 @@
 /* tokenizer.json as a vocabulary. The file describes a pipeline of parts that can
  * be combined freely; what is read here are the combinations that BPE models of the
- * llama, mistral and qwen lines use. Any other part is refused by name: a tokenizer
+ * llama, mistral and qwen lines and WordPiece models use. Any other part is refused by name: a tokenizer
  * that is nearly right is wrong. The vocabulary's inner consistency is checked later, by
  * hr_tokenizer_new(). */
 #include "runtime/tokenizer/internal.h"
@@ -16,7 +16,7 @@ struct reading {
 	struct hr_vocab *v;
 	const char      *directory;
 	struct hr_error *err;
-	bool             byte_level, prepends, replaces; /* parts seen */
+	bool             byte_level, prepends, replaces, bert_normalizer, bert_words; /* parts seen */
 };
 
 static int fail(const struct reading *r, int code, const char *what)
@@ -70,16 +70,29 @@ static int list_parts(const json_t *part, const char *key, const json_t *parts[M
 
 /* ---- The pipeline ---- */
 
+/* Accents go where letters become small, unless the file says otherwise. */
+static void read_bert_normalizer(struct reading *r, const json_t *part)
+{
+	r->bert_normalizer = true;
+	r->v->clean_text = hr__json_is_true_or(part, "clean_text", true);
+	r->v->split_ideographs = hr__json_is_true_or(part, "handle_chinese_chars", true);
+	r->v->lowercase = hr__json_is_true_or(part, "lowercase", true);
+	r->v->strip_accents = hr__json_is_true_or(part, "strip_accents", r->v->lowercase);
+}
+
 static int read_normalizer(struct reading *r, const json_t *root)
 {
-	static const char supported[] = "NFC, Prepend and Replace (a space by U+2581), and Sequences of them";
-	const json_t     *parts[MAX_PARTS], *whole = json_object_get(root, "normalizer");
-	int               n = list_parts(whole, "normalizers", parts);
+	static const char supported[] =
+	    "NFC, Prepend and Replace (a space by U+2581), BertNormalizer, and Sequences of them";
+	const json_t *parts[MAX_PARTS], *whole = json_object_get(root, "normalizer");
+	int           n = list_parts(whole, "normalizers", parts);
 	if (n < 0)
 		return fail_part(r, "normalizer", whole, supported);
 	for (int i = 0; i < n; i++) {
 		const json_t *pattern = json_object_get(json_object_get(parts[i], "pattern"), "String");
-		if (is_type(parts[i], "NFC"))
+		if (is_type(parts[i], "BertNormalizer") && n == 1)
+			read_bert_normalizer(r, parts[i]);
+		else if (is_type(parts[i], "NFC"))
 			r->v->nfc = true;
 		else if (is_type(parts[i], "Prepend") && !r->replaces &&
 		         hr__json_is_text(json_object_get(parts[i], "prepend"), "\xe2\x96\x81"))
@@ -145,7 +158,7 @@ static int read_metaspace(struct reading *r, const json_t *part, const char *sup
 static int read_pre_tokenizer(struct reading *r, const json_t *root)
 {
 	static const char supported[] = "Split (isolated), Digits, ByteLevel (last, without a prefix space), "
-	                                "Metaspace (alone), and Sequences of them";
+	                                "Metaspace or BertPreTokenizer (alone), and Sequences of them";
 	const json_t     *parts[MAX_PARTS], *whole = json_object_get(root, "pre_tokenizer");
 	int               n = list_parts(whole, "pretokenizers", parts), rc = 0;
 	if (n < 0)
@@ -164,6 +177,8 @@ static int read_pre_tokenizer(struct reading *r, const json_t *root)
 			r->byte_level = true;
 			if (hr__json_is_true_or(parts[i], "use_regex", true))
 				rc = add_pattern(r, hr__pattern_gpt2, strlen(hr__pattern_gpt2));
+		} else if (is_type(parts[i], "BertPreTokenizer") && n == 1) {
+			r->bert_words = true;
 		} else if (is_type(parts[i], "Metaspace") && n == 1) {
 			rc = read_metaspace(r, parts[i], supported);
 		} else {
@@ -176,6 +191,12 @@ static int read_pre_tokenizer(struct reading *r, const json_t *root)
 static int settle_kind(struct reading *r)
 {
 	struct hr_vocab *v = r->v;
+	if (r->bert_words && !r->prepends && !r->replaces && !v->nfc) {
+		v->kind = HR_TOKENIZER_WORDPIECE;
+		return 0;
+	}
+	if (r->bert_normalizer || r->bert_words)
+		return fail(r, HR_EUNSUPPORTED, "its normalizer and pre-tokenizer are not both those of BERT.");
 	v->kind = r->byte_level ? HR_TOKENIZER_BPE : HR_TOKENIZER_SPM;
 	if (r->byte_level && !r->prepends && !r->replaces)
 		return 0;
@@ -350,16 +371,50 @@ static int read_merges(struct reading *r, const json_t *model)
 	return 0;
 }
 
+static int find_unknown(struct reading *r, const json_t *unk)
+{
+	if (!r->v->use_unk)
+		return 0;
+	r->v->unk = hr__vocab_find(r->v, json_string_value(unk), json_string_length(unk));
+	if (r->v->unk < 0)
+		return hr__fail(r->err, HR_EFORMAT,
+		                "%s/tokenizer.json: the unknown token \"%.60s\" is not in the vocabulary.",
+		                r->directory, json_string_value(unk));
+	return 0;
+}
+
+static int read_wordpiece(struct reading *r, const json_t *model, const json_t *root)
+{
+	const json_t *prefix = json_object_get(model, "continuing_subword_prefix");
+	const json_t *longest = json_object_get(model, "max_input_chars_per_word"),
+	             *unk = json_object_get(model, "unk_token");
+	json_int_t chars = json_is_integer(longest) ? json_integer_value(longest) : 100;
+	if (!hr__json_is_text(prefix, "##"))
+		return fail(r, HR_EUNSUPPORTED,
+		            "WordPiece with another prefix than ## inside of words is not supported.");
+	if (!json_is_string(unk) || chars < 1 || chars > INT32_MAX)
+		return fail(r, HR_EFORMAT, "its WordPiece model names no unknown token, or no length of a word.");
+	r->v->use_unk = true;
+	r->v->max_word_chars = (int32_t)chars;
+	int rc = read_tokens(r, model, root);
+	return rc ? rc : find_unknown(r, unk);
+}
+
 static int read_model(struct reading *r, const json_t *root)
 {
 	const json_t *model = json_object_get(root, "model"), *unk = json_object_get(model, "unk_token");
 	const json_t *type = json_object_get(model, "type"), *dropout = json_object_get(model, "dropout");
 	if (!json_is_object(model))
 		return fail(r, HR_EFORMAT, "it has no model.");
-	if (type && !hr__json_is_text(type, "BPE"))
-		return hr__fail(r->err, HR_EUNSUPPORTED,
-		                "%s/tokenizer.json: the model type \"%.60s\" is not supported; supported is BPE.",
-		                r->directory, json_is_string(type) ? json_string_value(type) : "?");
+	bool wordpiece = r->v->kind == HR_TOKENIZER_WORDPIECE;
+	if (wordpiece ? !hr__json_is_text(type, "WordPiece") : type && !hr__json_is_text(type, "BPE"))
+		return hr__fail(
+		    r->err, HR_EUNSUPPORTED,
+		    "%s/tokenizer.json: the model type \"%.60s\" is not supported; supported are BPE, and WordPiece "
+		    "where text is split as BERT does.",
+		    r->directory, json_is_string(type) ? json_string_value(type) : "?");
+	if (wordpiece)
+		return read_wordpiece(r, model, root);
 	if (!is_empty_text(json_object_get(model, "continuing_subword_prefix")) ||
 	    !is_empty_text(json_object_get(model, "end_of_word_suffix")) || json_number_value(dropout) != 0)
 		return fail(r, HR_EUNSUPPORTED,
@@ -370,14 +425,7 @@ static int read_model(struct reading *r, const json_t *root)
 	r->v->use_unk = json_is_string(unk);
 	int rc = read_tokens(r, model, root);
 	rc = rc ? rc : read_merges(r, model);
-	if (!rc && r->v->use_unk) {
-		r->v->unk = hr__vocab_find(r->v, json_string_value(unk), json_string_length(unk));
-		if (r->v->unk < 0)
-			return hr__fail(r->err, HR_EFORMAT,
-			                "%s/tokenizer.json: the unknown token \"%.60s\" is not in the vocabulary.",
-			                r->directory, json_string_value(unk));
-	}
-	return rc;
+	return rc ? rc : find_unknown(r, unk);
 }
 
 /* What a template puts around a text: at most one token on each side. */
@@ -408,16 +456,61 @@ static int read_template(struct reading *r, const json_t *template)
 	return 0;
 }
 
+/* What a template makes of two texts: BOS a, one or two EOS, b EOS; anything else is left for the caller
+ * of a pair to be refused. */
+static void read_pair_template(struct reading *r, const json_t *template)
+{
+	struct hr_vocab *v = r->v;
+	int              n_sequences = 0, separators = 0;
+	json_int_t       type_of_second = 0;
+	size_t           i;
+	json_t          *item;
+	json_array_foreach(json_object_get(template, "pair"), i, item)
+	{
+		const json_t *sequence = json_object_get(item, "Sequence");
+		if (sequence && ++n_sequences == 2)
+			type_of_second = json_integer_value(json_object_get(sequence, "type_id"));
+		separators += !sequence && n_sequences == 1;
+	}
+	if (n_sequences == 2 && v->add_bos && v->add_eos && separators >= 1 && separators <= 2) {
+		v->pair_separators = separators;
+		v->pair_types = type_of_second == 1;
+	}
+}
+
+/* BertProcessing and RobertaProcessing name the two tokens: ["[CLS]", 101]. */
+static int read_bert_processing(struct reading *r, const json_t *part, int separators)
+{
+	const json_t *cls_id = json_array_get(json_object_get(part, "cls"), 1);
+	const json_t *sep_id = json_array_get(json_object_get(part, "sep"), 1);
+	json_int_t    cls = json_is_integer(cls_id) ? json_integer_value(cls_id) : -1;
+	json_int_t    sep = json_is_integer(sep_id) ? json_integer_value(sep_id) : -1;
+	if (cls < 0 || cls >= r->v->n_tokens || sep < 0 || sep >= r->v->n_tokens)
+		return fail(r, HR_EFORMAT, "its post-processor names tokens that are not in the vocabulary.");
+	r->v->bos = (int32_t)cls;
+	r->v->eos = (int32_t)sep;
+	r->v->add_bos = r->v->add_eos = true;
+	r->v->pair_separators = separators;
+	r->v->pair_types = separators == 1;
+	return 0;
+}
+
 static int read_post_processor(struct reading *r, const json_t *root)
 {
-	static const char supported[] = "ByteLevel, TemplateProcessing, and Sequences of them";
-	const json_t     *parts[MAX_PARTS], *whole = json_object_get(root, "post_processor");
-	int               n = list_parts(whole, "processors", parts), rc = 0;
+	static const char supported[] =
+	    "ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing, and Sequences of them";
+	const json_t *parts[MAX_PARTS], *whole = json_object_get(root, "post_processor");
+	int           n = list_parts(whole, "processors", parts), rc = 0;
 	if (n < 0)
 		return fail_part(r, "post-processor", whole, supported);
 	for (int i = 0; i < n && !rc; i++) {
-		if (is_type(parts[i], "TemplateProcessing"))
+		if (is_type(parts[i], "TemplateProcessing")) {
 			rc = read_template(r, parts[i]);
+			read_pair_template(r, parts[i]);
+		} else if (is_type(parts[i], "BertProcessing"))
+			rc = read_bert_processing(r, parts[i], 1);
+		else if (is_type(parts[i], "RobertaProcessing"))
+			rc = read_bert_processing(r, parts[i], 2);
 		else if (!is_type(parts[i], "ByteLevel"))
 			rc = fail_part(r, "post-processor", parts[i], supported);
 	}
