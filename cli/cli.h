@@ -22,6 +22,7 @@ enum hr_cli_command_bit {
 	HR_CLI_INSPECT = 1 << 3,
 	HR_CLI_DOCTOR = 1 << 4,
 	HR_CLI_SYNTH = 1 << 5,
+	HR_CLI_BENCH = 1 << 6,
 };
 
 /* Everything the flags can say. Filled from the defaults, then the environment,
@@ -35,8 +36,11 @@ struct hr_cli_options {
 	const char            *trace;
 	const char            *like, *type;
 	const char            *assume;
+	const char            *windows, *budgets, *batches, *prompts, *gens; /* lists */
+	const char            *format, *html;
+	int                    repetitions;
 	int                    n_predict; /* -1: until the model stops */
-	bool                   chat, ignore_eos, json, stats, tensors;
+	bool                   chat, ignore_eos, json, stats, tensors, no_full;
 };
 
 struct hr_cli_command {
@@ -133,5 +137,6 @@ int hr_cli_plan(struct hr_cli_options *options);
 int hr_cli_inspect(struct hr_cli_options *options);
 int hr_cli_doctor(struct hr_cli_options *options);
 int hr_cli_synth(struct hr_cli_options *options);
+int hr_cli_bench(struct hr_cli_options *options);
 
 #endif

@@ -36,15 +36,17 @@ struct flag {
 	const char *help;
 };
 
-#define FIELD(f)   offsetof(struct hr_cli_options, f)
-#define HR_CLI_ALL (HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN | HR_CLI_INSPECT | HR_CLI_DOCTOR | HR_CLI_SYNTH)
-#define PLANNING   (HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN)
-#define TALKING    (HR_CLI_RUN | HR_CLI_CHAT)
+#define FIELD(f) offsetof(struct hr_cli_options, f)
+#define HR_CLI_ALL                                                                                           \
+	(HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN | HR_CLI_INSPECT | HR_CLI_DOCTOR | HR_CLI_SYNTH | HR_CLI_BENCH)
+#define PLANNING  (HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN)
+#define MEASURING (PLANNING | HR_CLI_BENCH)
+#define TALKING   (HR_CLI_RUN | HR_CLI_CHAT)
 
 /* clang-format off */
 static const struct flag flags[] = {
 #define G "Input"
-	{"model m", FLAG_TEXT, "MODEL", FIELD(target), PLANNING | HR_CLI_INSPECT, 0, 0, G,
+	{"model m", FLAG_TEXT, "MODEL", FIELD(target), MEASURING | HR_CLI_INSPECT, 0, 0, G,
 	 "a GGUF file (the first shard of a split one) or a Hugging Face directory"},
 	{"prompt p", FLAG_TEXT, "TEXT", FIELD(prompt), HR_CLI_RUN, 0, 0, G, "the text to continue; - reads standard input"},
 	{"file f", FLAG_TEXT, "FILE", FIELD(file), HR_CLI_RUN, 0, 0, G,
@@ -66,10 +68,10 @@ static const struct flag flags[] = {
 	{"ignore-eos", FLAG_BOOL, NULL, FIELD(ignore_eos), TALKING, 0, 0, G, "go on past the end-of-text token"},
 #undef G
 #define G "Memory"
-	{"device", FLAG_CHOICE, "auto|cpu|cuda|cuda:N", FIELD(plan.device), PLANNING, 0, 0, G, "where to compute (auto)"},
+	{"device", FLAG_CHOICE, "auto|cpu|cuda|cuda:N", FIELD(plan.device), MEASURING, 0, 0, G, "where to compute (auto)"},
 	{"device-memory max-vram", FLAG_SIZE, "SIZE", FIELD(plan.device_memory_bytes), PLANNING, 0, 0, G,
 	 "device memory to use; on the CPU, RAM for weights (what is free, less a margin)"},
-	{"host-memory", FLAG_SIZE, "SIZE", FIELD(plan.host_memory_bytes), PLANNING, 0, 0, G,
+	{"host-memory", FLAG_SIZE, "SIZE", FIELD(plan.host_memory_bytes), MEASURING, 0, 0, G,
 	 "pinned RAM for layers that don't fit a GPU (what is free, less a margin)"},
 	{"max-memory", FLAG_TEXT, "JSON", FIELD(max_memory), PLANNING, 0, 0, G,
 	 "both, as Accelerate writes them: '{\"0\": \"8GiB\", \"cpu\": \"30GiB\"}'"},
@@ -77,29 +79,43 @@ static const struct flag flags[] = {
 	 "JSON that says where each module goes: {\"model.layers.0\": 0, ...: \"cpu\", ...: \"disk\"} (auto)"},
 	{"window", FLAG_WINDOW, "N|auto|full", FIELD(plan.window_layers), PLANNING, 0, INT_MAX, G,
 	 "layers on the device, those that stay and the slots together; full: all, or fail (auto)"},
-	{"resident-layers", FLAG_INT_AUTO, "N|auto", FIELD(plan.resident_layers), PLANNING, 0, INT_MAX, G,
+	{"resident-layers", FLAG_INT_AUTO, "N|auto", FIELD(plan.resident_layers), MEASURING, 0, INT_MAX, G,
 	 "at most so many layers stay on the device (auto)"},
-	{"slots", FLAG_INT_AUTO, "N|auto", FIELD(plan.slots), PLANNING, 2, INT_MAX, G,
+	{"slots", FLAG_INT_AUTO, "N|auto", FIELD(plan.slots), MEASURING, 2, INT_MAX, G,
 	 "device memory for so many streamed layers, at least 2 (auto)"},
-	{"dtype", FLAG_CHOICE, "auto|f32|f16|bf16", FIELD(dtype), PLANNING, 0, 0, G, "the type of the weights; auto: as in the file (auto)"},
-	{"kv-type", FLAG_CHOICE, "f16|f32", FIELD(plan.kv_type), PLANNING, 0, 0, G, "the type of the KV cache (f16)"},
+	{"dtype", FLAG_CHOICE, "auto|f32|f16|bf16", FIELD(dtype), MEASURING, 0, 0, G, "the type of the weights; auto: as in the file (auto)"},
+	{"kv-type", FLAG_CHOICE, "f16|f32", FIELD(plan.kv_type), MEASURING, 0, 0, G, "the type of the KV cache (f16)"},
 	{"ctx-size c", FLAG_INT, "N", FIELD(plan.n_ctx), PLANNING, 1, INT_MAX, G,
 	 "tokens of context for each sequence (what the prompts and -n need; plan, chat: at most 4096)"},
 	{"assume", FLAG_TEXT, "CARD", FIELD(assume), HR_CLI_PLAN, 0, 0, G,
 	 "plan for a machine that is described instead of measured: a JSON file, or a card by name (rtx-4090, laptop-rtx-4060, ...)"},
-	{"batch-size b", FLAG_INT, "N", FIELD(plan.n_batch), PLANNING, 1, INT_MAX, G, "most tokens in a pass (512)"},
+	{"batch-size b", FLAG_INT, "N", FIELD(plan.n_batch), MEASURING, 1, INT_MAX, G, "most tokens in a pass (512)"},
 	{"parallel np", FLAG_INT, "N", FIELD(plan.n_seqs), HR_CLI_RUN | HR_CLI_PLAN, 1, INT_MAX, G,
 	 "sequences at the same time (1; with -f as many as prompts, at most 64)"},
 #undef G
 #define G "Speed"
-	{"threads t", FLAG_INT, "N", FIELD(plan.n_threads), PLANNING, 1, 4096, G, "compute threads (one per core)"},
-	{"reader", FLAG_CHOICE, "auto|uring|pread", FIELD(plan.reader), PLANNING, 0, 0, G, "how files are read (auto)"},
-	{"chunk", FLAG_SIZE, "SIZE", FIELD(plan.chunk_bytes), PLANNING, 0, 0, G, "bytes of one read (auto)"},
-	{"read-depth", FLAG_INT, "N", FIELD(plan.read_depth), PLANNING, 1, 4096, G, "reads in flight (auto)"},
-	{"max-disk-rate", FLAG_SIZE, "SIZE", FIELD(plan.max_disk_rate), PLANNING, 0, 0, G,
+	{"threads t", FLAG_INT, "N", FIELD(plan.n_threads), MEASURING, 1, 4096, G, "compute threads (one per core)"},
+	{"reader", FLAG_CHOICE, "auto|uring|pread", FIELD(plan.reader), MEASURING, 0, 0, G, "how files are read (auto)"},
+	{"chunk", FLAG_SIZE, "SIZE", FIELD(plan.chunk_bytes), MEASURING, 0, 0, G, "bytes of one read (auto)"},
+	{"read-depth", FLAG_INT, "N", FIELD(plan.read_depth), MEASURING, 1, 4096, G, "reads in flight (auto)"},
+	{"max-disk-rate", FLAG_SIZE, "SIZE", FIELD(plan.max_disk_rate), MEASURING, 0, 0, G,
 	 "read at most so many bytes per second (unlimited)"},
-	{"cpu-isa", FLAG_CHOICE, "auto|portable|avx2|avx512|amx", FIELD(plan.cpu_isa), PLANNING, 0, 0, G,
+	{"cpu-isa", FLAG_CHOICE, "auto|portable|avx2|avx512|amx", FIELD(plan.cpu_isa), MEASURING, 0, 0, G,
 	 "the instruction set of the CPU kernels (auto)"},
+#undef G
+#define G "Benchmark"
+	{"window", FLAG_TEXT, "N,...,full", FIELD(windows), HR_CLI_BENCH, 0, 0, G,
+	 "the windows to compare, in layers; full is the full load (some of each, and full)"},
+	{"device-memory max-vram", FLAG_TEXT, "SIZE,...", FIELD(budgets), HR_CLI_BENCH, 0, 0, G,
+	 "budgets to compare instead of windows; the full load goes without"},
+	{"batch", FLAG_TEXT, "N,...", FIELD(batches), HR_CLI_BENCH, 0, 0, G, "sequences at the same time (1)"},
+	{"n-prompt p", FLAG_TEXT, "N,...", FIELD(prompts), HR_CLI_BENCH, 0, 0, G, "tokens of the prompts; 0: time no prefill (512)"},
+	{"n-gen n", FLAG_TEXT, "N,...", FIELD(gens), HR_CLI_BENCH, 0, 0, G, "tokens to generate; 0: time no decode (32)"},
+	{"repetitions r", FLAG_INT, "N", FIELD(repetitions), HR_CLI_BENCH, 1, 1000, G, "how often, all settings in turns (3)"},
+	{"no-full", FLAG_BOOL, NULL, FIELD(no_full), HR_CLI_BENCH, 0, 0, G, "leave the full load out"},
+	{"output o", FLAG_CHOICE, "md|csv|json|jsonl", FIELD(format), HR_CLI_BENCH, 0, 0, G, "the form of the table (md)"},
+	{"html", FLAG_TEXT, "FILE", FIELD(html), HR_CLI_BENCH, 0, 0, G,
+	 "write a page with pictures too: speed and memory over the window, predicted against measured, one pass in time"},
 #undef G
 #define G "Model to write"
 	{"like", FLAG_TEXT, "SHAPE", FIELD(like), HR_CLI_SYNTH, 0, 0, G, "whose shapes"},
@@ -135,18 +151,32 @@ static bool flag_name(const struct flag *f, int index, char name[NAME_MAX_BYTES]
 /* "-n" and "-np", but "--slots". */
 static const char *dashes(const char *name) { return strlen(name) <= 2 ? "-" : "--"; }
 
-static const struct flag *find_flag(const char *word, size_t length)
+/* Is `word`, dashes and all, one of the names? */
+static bool has_name(const struct flag *f, const char *word, size_t length)
 {
-	for (const struct flag *f = flags; f < flags + N_FLAGS; f++) {
-		char name[NAME_MAX_BYTES];
-		for (int i = 0; flag_name(f, i, name); i++) {
-			size_t n_dashes = strlen(dashes(name));
-			if (length == n_dashes + strlen(name) && !strncmp(word, dashes(name), n_dashes) &&
-			    !strncmp(word + n_dashes, name, strlen(name)))
-				return f;
-		}
+	char name[NAME_MAX_BYTES];
+	for (int i = 0; flag_name(f, i, name); i++) {
+		size_t n_dashes = strlen(dashes(name));
+		if (length == n_dashes + strlen(name) && !strncmp(word, dashes(name), n_dashes) &&
+		    !strncmp(word + n_dashes, name, strlen(name)))
+			return true;
 	}
-	return NULL;
+	return false;
+}
+
+/* The flag of this name that a command has, or else one that others have; `*commands`: all of them. */
+static const struct flag *find_flag(const char *word, size_t length, unsigned command_bit, unsigned *commands)
+{
+	const struct flag *found = NULL;
+	*commands = 0;
+	for (const struct flag *f = flags; f < flags + N_FLAGS; f++) {
+		if (!has_name(f, word, length))
+			continue;
+		*commands |= f->commands;
+		if (!found || (f->commands & command_bit))
+			found = f;
+	}
+	return found;
 }
 
 /* ---- One value into its field -------------------------------------------------- */
@@ -311,12 +341,12 @@ static int fail_unknown(const struct hr_cli_command *command, const char *word)
 	                         hr_cli_nearest(word, list, n));
 }
 
-static int fail_not_here(const struct hr_cli_command *command, const struct flag *f, const char *word)
+static int fail_not_here(const struct hr_cli_command *command, unsigned commands, const char *word)
 {
 	char where[128] = "";
 	for (const struct hr_cli_command *c = hr_cli_commands; c->name; c++) {
 		size_t n = strlen(where);
-		if (c->bit & f->commands)
+		if (c->bit & commands)
 			snprintf(where + n, sizeof where - n, "%s`%s`", n ? ", " : "", c->name);
 	}
 	return hr_cli_fail_usage("%s would do nothing for `headrace %s`; it is a flag of %s.", word,
@@ -329,12 +359,13 @@ static int parse_flag(struct hr_cli_options *o, const struct hr_cli_command *com
 {
 	size_t             length = strcspn(word, "=");
 	char               name[64];
-	const struct flag *f = find_flag(word, length);
+	unsigned           commands;
+	const struct flag *f = find_flag(word, length, command->bit, &commands);
 	snprintf(name, sizeof name, "%.*s", (int)length, word);
 	if (!f)
 		return fail_unknown(command, name);
 	if (!(f->commands & command->bit))
-		return fail_not_here(command, f, name);
+		return fail_not_here(command, commands, name);
 	if (f->kind == FLAG_BOOL)
 		return word[length] ? set_flag(o, f, name, word + length + 1) : set_flag(o, f, name, "1");
 	if (word[length])

@@ -12,6 +12,9 @@ const struct hr_cli_command hr_cli_commands[] = {
 	 "headrace chat model.gguf --system 'You answer in one sentence.'", hr_cli_chat},
 	{"plan", HR_CLI_PLAN, "MODEL", true, "[flags]", "before loading anything: what goes where, and how many bytes",
 	 "headrace plan model.gguf --device-memory 4GiB -c 2048", hr_cli_plan},
+	{"bench", HR_CLI_BENCH, "MODEL", true, "[--window 2,8,full] [flags]",
+	 "the window against the full load, side by side: a table with a row for each setting",
+	 "headrace bench model.gguf --window 2,8,16,full -p 512 -n 32 -r 5 --html bench.html", hr_cli_bench},
 	{"inspect", HR_CLI_INSPECT, "MODEL", true, "[--tensors] [--json]", "what is in the file",
 	 "headrace inspect model.gguf --tensors", hr_cli_inspect},
 	{"doctor", HR_CLI_DOCTOR, "[DIRECTORY]", false, "[--json]", "what this machine can do; the disk is that of DIRECTORY",
@@ -87,6 +90,6 @@ int main(int argc, char **argv)
 		code = fail_unknown(word);
 	else
 		code = hr_cli_fail_usage(
-		    "Give a command: run, chat, plan, inspect, doctor or synth; `headrace --help` says more.");
+		    "Give a command: run, chat, plan, bench, inspect, doctor or synth; `headrace --help` says more.");
 	return hr_cli_finish_output(code);
 }

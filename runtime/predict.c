@@ -4,12 +4,6 @@
 
 #include "base/error.h"
 
-static const char *lane_name(enum hr_lane lane)
-{
-	static const char *const names[] = {"disk", "link", "compute", "host"};
-	return names[lane];
-}
-
 struct sink {
 	const struct hr_plan *plan;
 	hr_span_fn            fn;
@@ -25,8 +19,8 @@ static void pass_on(void *user, const struct hr_sim_span *span)
 	                           : span->layer < m->n_blocks ? &m->block_layers[span->layer]
 	                           : whole                     ? &m->head.layer
 	                                                       : &m->head_parts[span->layer - m->n_blocks].layer;
-	struct hr_span out = {lane_name(span->lane), l ? l->name : "between passes", span->begin_ns * 1e-6,
-	                      span->end_ns * 1e-6, l ? l->file_bytes : 0};
+	struct hr_span         out = {hr_trace_lane_name(span->lane), l ? l->name : "between passes",
+	                              span->begin_ns * 1e-6, span->end_ns * 1e-6, l ? l->file_bytes : 0};
 	sink->fn(sink->user, &out);
 }
 
@@ -47,9 +41,9 @@ int hr_plan_predict(const struct hr_plan *plan, int n_tokens, int n_seqs, double
 	int rc =
 	    hr_predict_pass(&r, &plan->request, &plan->placement, &cost, on_span ? pass_on : NULL, &sink, err);
 	if (!rc)
-		*out = (struct hr_prediction){r.pass_ns * 1e-6,    r.disk_ns * 1e-6,  r.link_ns * 1e-6,
-		                              r.compute_ns * 1e-6, r.stall_ns * 1e-6, r.ceiling_ns * 1e-6,
-		                              lane_name(r.bound)};
+		*out = (struct hr_prediction){r.pass_ns * 1e-6,           r.disk_ns * 1e-6,  r.link_ns * 1e-6,
+		                              r.compute_ns * 1e-6,        r.stall_ns * 1e-6, r.ceiling_ns * 1e-6,
+		                              hr_trace_lane_name(r.bound)};
 	return rc;
 }
 

@@ -479,10 +479,32 @@ void hr_session_reset_report(struct hr_session *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+static int fail_no_trace(struct hr_error *err)
+{
+	return hr__fail(err, HR_EINVAL, "No trace was recorded: set options.trace before opening the session.");
+}
+
+struct span_sink {
+	hr_span_fn fn;
+	void      *user;
+};
+
+static void pass_span_on(void *user, enum hr_lane lane, const char *name, uint64_t begin_ns, uint64_t end_ns,
+                         uint64_t bytes)
+{
+	const struct span_sink *sink = user;
+	struct hr_span span = {hr_trace_lane_name(lane), name, (double)begin_ns * 1e-6, (double)end_ns * 1e-6,
+	                       bytes};
+	sink->fn(sink->user, &span);
+}
+
+int hr_session_visit_trace(struct hr_session *s, hr_span_fn fn, void *user, struct hr_error *err)
+{
+	struct span_sink sink = {fn, user};
+	return s->trace ? hr_trace_visit(s->trace, pass_span_on, &sink, err) : fail_no_trace(err);
+}
+
 int hr_session_write_trace(struct hr_session *s, const char *path, struct hr_error *err)
 {
-	if (!s->trace)
-		return hr__fail(err, HR_EINVAL,
-		                "No trace was recorded: set options.trace before opening the session.");
-	return hr_trace_write(s->trace, path, err);
+	return s->trace ? hr_trace_write(s->trace, path, err) : fail_no_trace(err);
 }

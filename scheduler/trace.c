@@ -38,6 +38,8 @@ struct hr_trace {
 	struct span   spans[];
 };
 
+const char *hr_trace_lane_name(enum hr_lane lane) { return lane_names[lane]; }
+
 int hr_trace_new(struct hr_trace **out, int max_spans, struct hr_error *err)
 {
 	if (max_spans < 1)
@@ -152,6 +154,18 @@ static void put_json(FILE *f, struct span **sorted, int n, const int n_rows[N_LA
 		        (unsigned long long)s->bytes);
 	}
 	fputs("\n]}\n", f);
+}
+
+int hr_trace_visit(struct hr_trace *trace, hr_trace_fn fn, void *user, struct hr_error *err)
+{
+	struct span **sorted = hr__calloc((size_t)trace->capacity, sizeof *sorted);
+	if (!sorted)
+		return hr__fail(err, HR_ENOMEM, "There is no memory to look through a trace.");
+	int n = collect(trace, sorted);
+	for (int i = 0; i < n; i++)
+		fn(user, sorted[i]->lane, sorted[i]->name, sorted[i]->begin_ns, sorted[i]->end_ns, sorted[i]->bytes);
+	free(sorted);
+	return 0;
 }
 
 int hr_trace_write(struct hr_trace *trace, const char *path, struct hr_error *err)

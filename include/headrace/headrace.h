@@ -209,7 +209,7 @@ struct hr_span {
 	const char *lane; /* "disk", "link", "compute", "host" */
 	const char *name; /* a layer, or what the host does */
 	double      begin_ms, end_ms;
-	uint64_t    bytes;
+	uint64_t    bytes; /* 0: none travelled */
 };
 typedef void (*hr_span_fn)(void *user, const struct hr_span *span);
 
@@ -312,6 +312,9 @@ void hr_session_reset_report(struct hr_session *session);
 
 /* Chrome/Perfetto JSON of the passes so far. HR_EINVAL without options.trace; HR_EIO. */
 int hr_session_write_trace(struct hr_session *session, const char *path, struct hr_error *err);
+
+/* The same, span by span in order of begin; times are CLOCK_MONOTONIC's. HR_EINVAL, HR_ENOMEM. */
+int hr_session_visit_trace(struct hr_session *session, hr_span_fn fn, void *user, struct hr_error *err);
 
 /* ---- The machine ----------------------------------------------------------- */
 
