@@ -17,6 +17,7 @@
  *                                 staged: copier, the last copy is on the copy stream
  *     slot    READY   -> IN_USE   caller, in acquire
  *     slot    IN_USE  -> EMPTY    caller, in release
+ *     home    UNPINNED -> EMPTY   pinner: the memory is fit for copies      (host tier only)
  *     FAILED  the whole window, by whoever sees the first failure; for good
  *
  * The k-th use of a streamed layer, counted over all passes, takes slot
@@ -166,7 +167,7 @@ int hr_window_open(struct hr_window **out, const struct hr_window_options *optio
 
 /* ---- Load ------------------------------------------------------------------ */
 
-/* Stop both threads; returns when they have ended. */
+/* Stop all threads; returns when they have ended. */
 static void stop_threads(struct hr_window *w)
 {
 	pthread_mutex_lock(&w->mutex);
@@ -177,7 +178,9 @@ static void stop_threads(struct hr_window *w)
 		pthread_join(w->fetcher, NULL);
 	if (w->copier_runs)
 		pthread_join(w->copier, NULL);
-	w->fetcher_runs = w->copier_runs = false;
+	if (w->pinner_runs)
+		pthread_join(w->pinner, NULL);
+	w->fetcher_runs = w->copier_runs = w->pinner_runs = false;
 }
 
 static int start_threads(struct hr_window *w, struct hr_error *err)
@@ -185,7 +188,9 @@ static int start_threads(struct hr_window *w, struct hr_error *err)
 	w->fetcher_runs = pthread_create(&w->fetcher, NULL, hr__window_fetch, w) == 0;
 	if (w->staged)
 		w->copier_runs = pthread_create(&w->copier, NULL, hr__window_copy, w) == 0;
-	if (w->fetcher_runs && (w->copier_runs || !w->staged))
+	if (w->host_tier.base)
+		w->pinner_runs = pthread_create(&w->pinner, NULL, hr__window_pin, w) == 0;
+	if (w->fetcher_runs && w->copier_runs == w->staged && w->pinner_runs == (w->host_tier.base != NULL))
 		return 0;
 	return hr__fail(err, HR_ENOMEM,
 	                "The threads that bring the weights could not be started; allow more threads.");

@@ -1,7 +1,8 @@
-/* The two threads that fill places: the fetcher, which reads, and the copier,
- * which moves what was read on to the device. See window.c for the whole.
+/* The threads that fill places: the fetcher, which reads, the copier, which moves
+ * what was read on to the device, and while loading the pinner, which is ahead of
+ * both where there is a host tier. See window.c for the whole.
  *
- * Both walk the same endless list: first the homes to be loaded, then the
+ * Fetcher and copier walk the same endless list: first the homes to be loaded, then the
  * streamed layers in cyclic order, and within a layer its chunks. Because they
  * agree on that list, a count of chunks is all they need to meet at the same
  * buffer, and nothing is queued between them. */
@@ -141,6 +142,34 @@ void *hr__window_fetch(void *window)
 {
 	pthread_setname_np(pthread_self(), "hr-fetch");
 	walk(window, fetch);
+	return NULL;
+}
+
+/* ---- Pinner ---------------------------------------------------------------- */
+
+/* UNPINNED -> EMPTY for every home of the host tier. A system pins a few GB a
+ * second, so this goes on while the first ones are already being read. */
+void *hr__window_pin(void *window)
+{
+	struct hr_window *w = window;
+	struct hr_device *device = w->o.device;
+	pthread_setname_np(pthread_self(), "hr-pin");
+	for (int i = 0; i < w->o.n_layers; i++) {
+		struct hr__place *home = &w->homes[i];
+		struct hr_error   error;
+		if (w->o.tiers[i] != HR_TIER_HOST)
+			continue;
+		if (!hr__window_wait_state(w, &home->state, HR__UNPINNED, HR__UNPINNED))
+			break;
+		if (device->ops->pin(device, home->memory, (size_t)w->o.layers[i].memory_bytes, &error)) {
+			hr__window_fail(w, &error);
+			break;
+		}
+		pthread_mutex_lock(&w->mutex);
+		home->state = HR__EMPTY;
+		pthread_cond_broadcast(&w->changed);
+		pthread_mutex_unlock(&w->mutex);
+	}
 	return NULL;
 }
 

@@ -9,14 +9,14 @@
 
 #include <pthread.h>
 
-enum hr__state { HR__EMPTY, HR__READING, HR__STAGED, HR__COPYING, HR__READY, HR__IN_USE };
+enum hr__state { HR__EMPTY, HR__READING, HR__STAGED, HR__COPYING, HR__READY, HR__IN_USE, HR__UNPINNED };
 
 /* Memory for one layer: a slot, a resident, or a piece of the host tier. */
 struct hr__place {
 	void            *memory;
 	bool             is_slot;
 	int              layer;      /* that it holds or is being filled with */
-	enum hr__state   state;      /* EMPTY, READING, READY, IN_USE */
+	enum hr__state   state;      /* EMPTY, READING, READY, IN_USE; UNPINNED: host tier, before EMPTY */
 	int              reads_left; /* direct: until READY */
 	struct hr_event *ready;      /* staged: its last copy */
 	struct hr_event *released;   /* slots: the last kernel that read it */
@@ -46,14 +46,14 @@ struct hr_window {
 	int                      n_buffers;
 	void                    *residents_memory, *slots_memory; /* device */
 	struct hr_hostmem        staging, host_tier;              /* pinned */
-	bool                     staging_pinned, host_tier_pinned;
+	bool                     staging_pinned;
 	struct hr_stream        *copy;   /* staged only */
 	struct hr_event         *loaded; /* staged only: the last copy into a resident or the host tier */
 	struct hr_event         *fence;  /* close: the last work on the compute stream */
 	uint64_t                 device_bytes, host_bytes, load_bytes;
 
-	pthread_t fetcher, copier;
-	bool      fetcher_runs, copier_runs; /* the caller's thread only */
+	pthread_t fetcher, copier, pinner;
+	bool      fetcher_runs, copier_runs, pinner_runs; /* the caller's thread only */
 
 	uint64_t         n_fetched;     /* chunks; the fetcher's own */
 	uint64_t         n_copied;      /* chunks; the copier's own */
@@ -96,5 +96,6 @@ int  hr__window_out_of_memory(struct hr_error *err);
 /* The threads. */
 void *hr__window_fetch(void *window);
 void *hr__window_copy(void *window);
+void *hr__window_pin(void *window);
 
 #endif

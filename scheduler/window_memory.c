@@ -3,7 +3,8 @@
  * is closed; a pass allocates nothing.
  *
  * Residents lie in one piece of device memory, slots in another; the host tier
- * and the staging buffers in pinned host memory on the device's NUMA node. Where
+ * and the staging buffers in pinned host memory on the device's NUMA node (the host
+ * tier is pinned while it is loaded, for that takes long). Where
  * the host can address the device there is neither, and the buffers are only
  * the bookkeeping of reads. */
 #include "base/error.h"
@@ -25,16 +26,10 @@ static int open_device_memory(struct hr_window *w, void **out, uint64_t bytes, s
 	return bytes ? w->o.device->ops->alloc(w->o.device, out, bytes, err) : 0;
 }
 
-static int open_host_memory(struct hr_window *w, struct hr_hostmem *mem, bool *pinned, uint64_t bytes,
-                            struct hr_error *err)
+static int open_host_memory(struct hr_window *w, struct hr_hostmem *mem, uint64_t bytes, struct hr_error *err)
 {
-	int rc = bytes ? hr_hostmem_init(mem, bytes, w->o.device->numa_node, err) : 0;
-	if (rc || !bytes)
-		return rc;
 	w->host_bytes += bytes;
-	rc = w->o.device->ops->pin(w->o.device, mem->base, mem->bytes, err);
-	*pinned = rc == 0;
-	return rc;
+	return bytes ? hr_hostmem_init(mem, bytes, w->o.device->numa_node, err) : 0;
 }
 
 /* Lay the layers of `tier` out one after the other; returns how far they reach. */
@@ -44,7 +39,10 @@ static uint64_t lay_out_homes(struct hr_window *w, enum hr_tier tier, char *base
 	for (int i = 0; i < w->o.n_layers; i++) {
 		if (w->o.tiers[i] != tier)
 			continue;
-		w->homes[i] = (struct hr__place){.memory = base ? base + at : NULL, .layer = i, .ready = w->loaded};
+		w->homes[i] = (struct hr__place){.memory = base ? base + at : NULL,
+		                                 .layer = i,
+		                                 .ready = w->loaded,
+		                                 .state = tier == HR_TIER_HOST ? HR__UNPINNED : HR__EMPTY};
 		at += w->o.layers[i].memory_bytes;
 	}
 	return at;
@@ -58,8 +56,7 @@ static int open_homes(struct hr_window *w, struct hr_error *err)
 		return hr__window_out_of_memory(err);
 	int rc = open_device_memory(w, &w->residents_memory, lay_out_homes(w, HR_TIER_DEVICE, NULL), err);
 	if (rc == 0)
-		rc = open_host_memory(w, &w->host_tier, &w->host_tier_pinned, lay_out_homes(w, HR_TIER_HOST, NULL),
-		                      err);
+		rc = open_host_memory(w, &w->host_tier, lay_out_homes(w, HR_TIER_HOST, NULL), err);
 	if (rc)
 		return rc;
 	lay_out_homes(w, HR_TIER_DEVICE, w->residents_memory);
@@ -111,8 +108,11 @@ static int open_buffers(struct hr_window *w, struct hr_error *err)
 	if (!w->buffers)
 		return hr__window_out_of_memory(err);
 	if (w->staged)
-		rc = open_host_memory(w, &w->staging, &w->staging_pinned, (uint64_t)w->n_buffers * w->o.chunk_bytes,
-		                      err);
+		rc = open_host_memory(w, &w->staging, (uint64_t)w->n_buffers * w->o.chunk_bytes, err);
+	if (rc == 0 && w->staged) {
+		rc = device->ops->pin(device, w->staging.base, w->staging.bytes, err);
+		w->staging_pinned = rc == 0;
+	}
 	for (int i = 0; i < w->n_buffers && rc == 0; i++) {
 		struct hr__buffer *b = &w->buffers[i];
 		b->w = w;
@@ -181,8 +181,10 @@ void hr__window_release_memory(struct hr_window *w)
 		device->ops->free(device, w->slots_memory);
 	if (w->staging_pinned)
 		device->ops->unpin(device, w->staging.base);
-	if (w->host_tier_pinned)
-		device->ops->unpin(device, w->host_tier.base);
+	for (int i = 0; w->homes && i < w->o.n_layers; i++) {
+		if (w->o.tiers[i] == HR_TIER_HOST && w->homes[i].memory && w->homes[i].state != HR__UNPINNED)
+			device->ops->unpin(device, w->homes[i].memory);
+	}
 	hr_hostmem_release(&w->staging);
 	hr_hostmem_release(&w->host_tier);
 	free(w->slots);

@@ -124,6 +124,26 @@ static void test_gpu_fails_under_the_window(void **state)
 	}
 }
 
+/* The host tier is pinned layer by layer while it is loaded; that may break, too. */
+static void test_gpu_fails_while_pinning(void **state)
+{
+	(void)state;
+	for (int n = 1; n <= 4; n++) { /* the staging buffers, and then three layers */
+		struct hr_error err = {0};
+		struct rig      r = random_rig(4, false);
+		r.n_layers = 5;
+		for (int i = 0; i < 5; i++)
+			r.tiers[i] = i % 2 ? HR_TIER_DISK : HR_TIER_HOST;
+		r.device = open_cuda(0);
+		cuda_on_cpu_fail("cudaHostRegister", n, cudaErrorLaunchFailure);
+		assert_int_equal(run_passes(&r, 1, &err), HR_EDEVICE);
+		assert_true(err.message[0]);
+		rig_close(&r);
+		r.device->ops->close(r.device);
+		assert_int_equal(cuda_on_cpu_n_live(), 0);
+	}
+}
+
 /* What opening a window needs is refused, one call after the other. */
 static void test_window_opens_or_leaves_nothing(void **state)
 {
@@ -251,6 +271,7 @@ int main(void)
 	    TEST(test_card_with_memory),
 	    TEST(test_integrated_gpu),
 	    TEST(test_gpu_fails_under_the_window),
+	    TEST(test_gpu_fails_while_pinning),
 	    TEST(test_window_opens_or_leaves_nothing),
 	    TEST(test_both_guards),
 	    TEST(test_early_refill_of_staging_is_caught),
