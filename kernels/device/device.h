@@ -29,6 +29,24 @@ struct hr_device_memory {
 	uint64_t peak_bytes;
 };
 
+/* Another process that holds memory of the device. */
+struct hr_device_holder {
+	uint32_t pid;
+	char     name[32]; /* "": unknown */
+	uint64_t bytes;    /* 0: unknown */
+};
+
+/* For people to read; 0 or "" is unknown. */
+struct hr_device_facts {
+	char                    driver[32];                      /* "580.65.06" */
+	int                     driver_version, runtime_version; /* CUDA's, 13000 is 13.0 */
+	int                     major, minor;                    /* compute capability */
+	unsigned                link_gen, link_gen_max;          /* PCIe, at this moment and at best */
+	unsigned                link_width, link_width_max;      /* lanes */
+	int                     n_holders;
+	struct hr_device_holder holders[8]; /* those with most memory, largest first */
+};
+
 struct hr_device_ops {
 	/* Device memory, aligned to 4096 bytes; counted against the budget.
 	 * HR_EDEVMEM names wanted, free, total and the budget. */
@@ -41,6 +59,8 @@ struct hr_device_ops {
 	void (*unpin)(struct hr_device *device, void *base);
 
 	int (*memory)(struct hr_device *device, struct hr_device_memory *out);
+	/* NULL: there is nothing to tell. Takes milliseconds. */
+	void (*describe)(struct hr_device *device, struct hr_device_facts *out);
 
 	/* A compute stream runs kernels; a copy stream only copies. */
 	int (*stream_new)(struct hr_device *device, struct hr_stream **out, bool compute, struct hr_error *err);

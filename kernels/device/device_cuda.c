@@ -29,6 +29,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/topology.h"
+#include "kernels/device/device_cuda_facts.h"
 #include "kernels/device/device_cuda_find.h"
 #include "kernels/device/host_map.h"
 #include "kernels/device/host_memory.h"
@@ -152,6 +153,11 @@ static int cuda_memory(struct hr_device *device, struct hr_device_memory *out)
 	return 0;
 }
 
+static void cuda_describe(struct hr_device *device, struct hr_device_facts *out)
+{
+	hr__cuda_facts(cuda(device)->ordinal, out);
+}
+
 /* HR_EDEVMEM with all that is known. */
 static int refuse(struct cuda_device *d, size_t bytes, uint64_t free, uint64_t total, struct hr_error *err)
 {
@@ -163,7 +169,7 @@ static int refuse(struct cuda_device *d, size_t bytes, uint64_t free, uint64_t t
 	return hr__fail(err, HR_EDEVMEM,
 	                "Device %s (cuda:%d) cannot allocate %.1f MiB: %.1f of %.1f MiB are free, %.1f MiB of "
 	                "which are left to the driver; this session holds %.1f MiB (%s), the driver and other "
-	                "programs hold %.1f MiB. Use a smaller window, batch or context.",
+	                "programs hold %.1f MiB.",
 	                d->base.name, d->ordinal, MIB(bytes), MIB(free), MIB(total), MIB(d->margin_bytes / 2),
 	                MIB(d->allocated_bytes), budget, MIB(others));
 }
@@ -505,6 +511,7 @@ static const struct hr_device_ops cuda_ops = {
     .pin = cuda_pin,
     .unpin = cuda_unpin,
     .memory = cuda_memory,
+    .describe = cuda_describe,
     .stream_new = cuda_stream_new,
     .stream_free = cuda_stream_free,
     .event_new = cuda_event_new,

@@ -29,6 +29,7 @@ static void read_item(Machine &m, const char *key, const char *value)
 	double number = atof(value);
 	char   call[64];
 	int    n = 0, error = 0;
+	size_t mib = 0;
 	if (!strcmp(key, "memory"))
 		m.is.memory_bytes = (size_t)(number * 1048576);
 	else if (!strcmp(key, "held"))
@@ -45,7 +46,12 @@ static void read_item(Machine &m, const char *key, const char *value)
 		m.is.integrated = number != 0;
 	else if (!strcmp(key, "no_register"))
 		m.is.no_register = number != 0;
-	else if (!strcmp(key, "fail") && sscanf(value, "%63[^:]:%d:%d", call, &n, &error) == 3)
+	else if (!strcmp(key, "no_nvml"))
+		m.is.no_nvml = number != 0;
+	else if (!strcmp(key, "hold") && sscanf(value, "%63[^:]:%d:%zu", call, &n, &mib) == 3) {
+		m.planned_hold = {call, n, cudaSuccess};
+		m.planned_hold_bytes = mib << 20;
+	} else if (!strcmp(key, "fail") && sscanf(value, "%63[^:]:%d:%d", call, &n, &error) == 3)
 		m.planned_call = {call, n, (cudaError_t)error};
 	else {
 		fprintf(stderr,
