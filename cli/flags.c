@@ -79,6 +79,8 @@ static const struct flag flags[] = {
 	 "JSON that says where each module goes: {\"model.layers.0\": 0, ...: \"cpu\", ...: \"disk\"} (auto)"},
 	{"window", FLAG_WINDOW, "N|auto|full", FIELD(plan.window_layers), PLANNING, 0, INT_MAX, G,
 	 "layers on the device, those that stay and the slots together; full: all, or fail (auto)"},
+	{"no-fallback", FLAG_BOOL, NULL, FIELD(plan.no_fallback), PLANNING, 0, 0, G,
+	 "fail where memory falls short, instead of a smaller window, pass or context, or the CPU"},
 	{"resident-layers", FLAG_INT_AUTO, "N|auto", FIELD(plan.resident_layers), MEASURING, 0, INT_MAX, G,
 	 "at most so many layers stay on the device (auto)"},
 	{"slots", FLAG_INT_AUTO, "N|auto", FIELD(plan.slots), MEASURING, 2, INT_MAX, G,

@@ -48,7 +48,7 @@ static int open_any(struct hr_backend *backend, const struct hr_plan_options *o,
 	if (!open_cuda(backend, 0, o, &why))
 		return 0;
 	hr__backend_close(backend);
-	snprintf(backend->fallback, sizeof backend->fallback, "The CPU is used: %s", why.message);
+	snprintf(backend->fallback, sizeof backend->fallback, "The CPU is used: %.900s", why.message);
 #endif
 	return open_cpu(backend, o, err);
 }

@@ -8,7 +8,7 @@
 struct hr_backend {
 	struct hr_device *device;
 	struct hr_ops    *ops;
-	char              fallback[600]; /* why "auto" is not a GPU; "": it is, or this build knows none */
+	char              fallback[1000]; /* why "auto" is not a GPU; "": it is, or this build knows none */
 };
 
 /* Open what options->device asks for. HR_EUNSUPPORTED, HR_EINVAL. */

@@ -374,7 +374,12 @@ int hr__forward_run(struct hr_forward *f, struct hr_error *err)
 {
 	const struct hr_forward_options *o = &f->o;
 	int                              n_layers = o->model->n_blocks + f->n_head_layers;
-	int                              rc = embed_all(f, err);
+	void                            *globals;
+	int                              rc = hr_window_acquire(o->window, n_layers, &globals, err);
+	if (rc)
+		return rc;
+	f->ends = hr_ends_at(&o->model->ends, globals);
+	rc = embed_all(f, err);
 	if (rc)
 		return rc;
 	for (int i = 0; i < n_layers; i++) {

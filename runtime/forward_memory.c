@@ -212,11 +212,6 @@ int hr__forward_open(struct hr_forward **out, const struct hr_forward_options *o
 		rc = upload_freqs(f, err);
 	if (!rc)
 		rc = upload_thirds(f, err);
-	void *globals;
-	if (!rc)
-		rc = hr_window_acquire(o->window, o->model->n_blocks + f->n_head_layers, &globals, err);
-	if (!rc)
-		f->ends = hr_ends_at(&o->model->ends, globals);
 done:
 	if (rc)
 		hr__forward_close(f);

@@ -14,6 +14,7 @@
 #include "runtime/card.h"
 #include "runtime/forward.h"
 #include "runtime/kv.h"
+#include "runtime/ladder.h"
 #include "runtime/rates_cache.h"
 
 #include <stdarg.h>
@@ -49,8 +50,15 @@ void hr__plan_note(struct hr_plan *plan, const struct hr_plan_options *options, 
 	va_end(args);
 	if (plan->info.n_fallbacks < (int)HR_COUNT_OF(plan->notices))
 		memcpy(plan->notices[plan->info.n_fallbacks++], sentence, sizeof sentence);
-	struct hr_notice_sink sink = {options->on_notice, options->user};
-	hr__notice(&sink, "%s", sentence);
+	if (plan->told && options->on_notice)
+		options->on_notice(options->user, sentence);
+}
+
+void hr__plan_tell(struct hr_plan *plan, const struct hr_plan_options *options)
+{
+	plan->told = true;
+	for (int i = 0; i < plan->info.n_fallbacks && options->on_notice; i++)
+		options->on_notice(options->user, plan->notices[i]);
 }
 
 /* What is planned for: a device that is open, or a card. */
@@ -123,21 +131,33 @@ static void describe_encoder(struct hr_plan *plan)
 	info->kv_bytes = 0;
 }
 
+void hr__plan_settle_needs(struct hr_plan_options *o, const struct hr_model *model)
+{
+	int trained = model->checkpoint.hparams.n_ctx_train;
+	if (!o->n_ctx)
+		o->n_ctx = trained > 0 && trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
+	if (!o->n_seqs)
+		o->n_seqs = 1;
+	if (!o->n_batch)
+		o->n_batch = DEFAULT_BATCH;
+	if (o->n_batch < o->n_seqs)
+		o->n_batch = o->n_seqs;
+}
+
 static int describe_needs(struct hr_plan *plan, const struct hr_plan_options *o, const struct hr_ops *ops,
                           struct hr_error *err)
 {
 	const struct hr_hparams *h = &plan->model->checkpoint.hparams;
 	struct hr_plan_info     *info = &plan->info;
-	int                      trained = h->n_ctx_train > 0 ? h->n_ctx_train : DEFAULT_CONTEXT;
-	info->n_ctx = o->n_ctx ? o->n_ctx : trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
-	if (plan->model->checkpoint.ends.position_embedding >= 0 && info->n_ctx > trained)
+	struct hr_plan_options   needs = *o;
+	hr__plan_settle_needs(&needs, plan->model);
+	info->n_ctx = needs.n_ctx;
+	info->n_seqs = needs.n_seqs;
+	info->n_batch = needs.n_batch;
+	if (plan->model->checkpoint.ends.position_embedding >= 0 && info->n_ctx > h->n_ctx_train)
 		return hr__fail(err, HR_EINVAL,
 		                "A context of %d was asked for, but the model has learned %d positions and no more.",
-		                info->n_ctx, trained);
-	info->n_seqs = o->n_seqs ? o->n_seqs : 1;
-	info->n_batch = o->n_batch ? o->n_batch : DEFAULT_BATCH;
-	if (info->n_batch < info->n_seqs)
-		info->n_batch = info->n_seqs;
+		                info->n_ctx, h->n_ctx_train);
 	info->n_threads = o->n_threads ? o->n_threads : hr_topology_n_cores();
 	plan->kv_type = o->kv_type && !strcmp(o->kv_type, "f32") ? HR_KV_F32 : HR_KV_F16;
 	plan->page_tokens = HR_KV_PAGE_TOKENS;
@@ -202,6 +222,8 @@ static int find_rates(struct hr_plan *plan, const struct hr_plan_options *o, con
 		snprintf(device, sizeof device, "%s %s", target->kind, target->name);
 		rc = hr__rates_get(&plan->rates, &found, plan->model, o, device, &sink, err);
 	}
+	if (rc == HR_EDEVMEM) /* no room to measure in: the plan does without */
+		return 0;
 	if (!found || rc)
 		return rc;
 	snprintf(plan->rates_name, sizeof plan->rates_name, "%s", card->name[0] ? card->name : "measured");
@@ -319,9 +341,11 @@ int hr_plan_new(struct hr_plan **out, const struct hr_model *model, const struct
 	struct hr_backend      backend = {0};
 	if (o.assume)
 		o.device = "cpu"; /* which knows how much workspace its kernels need */
-	int rc = hr__backend_open(&backend, &o, err);
+	struct hr_plan  *plan = NULL;
+	struct hr_ladder ladder = {.model = model, .asked = &o, .backend = &backend, .plan = &plan};
+	int              rc = hr__ladder_climb(&ladder, err);
 	if (!rc)
-		rc = hr__plan_new(out, model, &o, &backend, err);
+		*out = plan;
 	hr__backend_close(&backend);
 	return rc;
 }

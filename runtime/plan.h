@@ -13,7 +13,8 @@ struct hr_plan {
 	struct hr_plan_info    info;
 	char                   device[16];
 	char                   device_name[128];
-	char                   notices[8][240]; /* fallbacks, as sentences */
+	char                   notices[16][1000]; /* fallbacks, as sentences */
+	bool                   told;              /* the user knows those up to now */
 	enum hr_kv_type        kv_type;
 	int                    page_tokens;
 	int                    n_pass;      /* tokens of one pass; of an encoder in chunks of n_batch */
@@ -35,7 +36,12 @@ struct hr_workload hr__plan_decode_work(const struct hr_plan_info *info);
 struct hr_workload hr__plan_prefill_work(const struct hr_plan_info *info);
 int                hr__plan_predict(struct hr_plan *plan, struct hr_error *err);
 
-/* Keep a sentence among the plan's fallbacks and tell the sink of `options`. */
+/* Put the defaults in place of what `o` leaves open: context, sequences, batch. */
+void hr__plan_settle_needs(struct hr_plan_options *o, const struct hr_model *model);
+
+/* Keep a sentence among the plan's fallbacks. The sink of `options` is told once the plan
+ * is one that holds: by hr__plan_tell(), and of later ones at once. */
+void hr__plan_tell(struct hr_plan *plan, const struct hr_plan_options *options);
 void hr__plan_note(struct hr_plan *plan, const struct hr_plan_options *options, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "runtime/batch.h"
+#include "runtime/ladder.h"
 
 #include <sys/resource.h>
 
@@ -103,8 +104,7 @@ static int open_window(struct hr_session *s, struct hr_error *err)
 	    .staging_buffers = s->plan->placement.staging_buffers,
 	    .trace = s->trace,
 	};
-	rc = hr_window_open(&s->window, &options, err);
-	return rc ? rc : hr_window_load(s->window, s->options.on_progress, s->options.user, err);
+	return hr_window_open(&s->window, &options, err);
 }
 
 static int open_cache(struct hr_session *s, struct hr_error *err)
@@ -143,6 +143,46 @@ static int open_forward(struct hr_session *s, struct hr_error *err)
 	return hr__forward_open(&s->forward, &options, err);
 }
 
+/* Take all that the plan needs. */
+static int take(void *user, struct hr_error *err)
+{
+	struct hr_session *s = user;
+	int                rc = open_reader(s, err);
+	if (!rc)
+		rc = open_window(s, err);
+	if (!rc)
+		rc = open_forward(s, err);
+	return rc;
+}
+
+/* Give back what was taken, by a take() that failed, too. */
+static void give_back(void *user)
+{
+	struct hr_session *s = user;
+	hr__forward_close(s->forward);
+	hr__embedding_close(s->rows);
+	hr__kv_release(&s->kv);
+	if (s->kv_memory)
+		s->backend.device->ops->free(s->backend.device, s->kv_memory);
+	hr_window_close(s->window);
+	if (s->compute)
+		s->backend.device->ops->stream_free(s->compute);
+	hr_trace_free(s->trace);
+	if (s->reader)
+		s->reader->ops->close(s->reader);
+	free(s->layers);
+	free(s->tiers);
+	s->forward = NULL;
+	s->rows = NULL;
+	s->kv_memory = NULL;
+	s->window = NULL;
+	s->compute = NULL;
+	s->trace = NULL;
+	s->reader = NULL;
+	s->layers = NULL;
+	s->tiers = NULL;
+}
+
 int hr_session_open(struct hr_session **out, const struct hr_model *model,
                     const struct hr_plan_options *options, struct hr_error *err)
 {
@@ -154,20 +194,15 @@ int hr_session_open(struct hr_session **out, const struct hr_model *model,
 	s->model = model;
 	s->options = *options;
 	s->next_id = 1;
-	int rc = hr__backend_open(&s->backend, options, err);
-	if (!rc)
-		rc = hr__plan_new(&s->plan, model, options, &s->backend, err);
+	struct hr_ladder ladder = {model, options, take, give_back, s, &s->backend, &s->plan};
+	int              rc = hr__ladder_climb(&ladder, err);
 	if (!rc) {
 		s->running = hr__calloc((size_t)s->plan->info.n_seqs, sizeof(struct hr_job *));
 		if (!s->running)
 			rc = hr__fail(err, HR_ENOMEM, "Out of memory for %d sequences.", s->plan->info.n_seqs);
 	}
 	if (!rc)
-		rc = open_reader(s, err);
-	if (!rc)
-		rc = open_window(s, err);
-	if (!rc)
-		rc = open_forward(s, err);
+		rc = hr_window_load(s->window, options->on_progress, options->user, err);
 	if (rc) {
 		hr_session_close(s);
 		return rc;
@@ -182,20 +217,7 @@ void hr_session_close(struct hr_session *s)
 {
 	if (!s)
 		return;
-	hr__forward_close(s->forward);
-	hr__embedding_close(s->rows);
-	hr__kv_release(&s->kv);
-	if (s->kv_memory)
-		s->backend.device->ops->free(s->backend.device, s->kv_memory);
-	if (s->window)
-		hr_window_close(s->window);
-	if (s->compute)
-		s->backend.device->ops->stream_free(s->compute);
-	hr_trace_free(s->trace);
-	if (s->reader)
-		s->reader->ops->close(s->reader);
-	free(s->layers);
-	free(s->tiers);
+	give_back(s);
 	free(s->running);
 	while (s->jobs) {
 		struct hr_job *next = s->jobs->next;

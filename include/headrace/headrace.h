@@ -132,6 +132,7 @@ struct hr_plan_options {
 	uint64_t    host_memory_bytes;   /* 0: what is free, less a margin; pinned RAM tier of a GPU */
 	int         window_layers;       /* blocks on the device, residents + slots; HR_AUTO */
 	bool        full;                /* everything resident, or fail */
+	bool no_fallback; /* fail where the plan would fall short of what is asked for */
 	int         resident_layers;     /* upper bound; HR_AUTO */
 	int         slots;               /* >= 2; HR_AUTO */
 	const char *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
@@ -183,8 +184,10 @@ struct hr_plan_info {
 };
 
 struct hr_plan;
-/* What would go where; reads nothing but the model's headers. HR_EBUDGET: the
- * message names the smallest budget that works. */
+/* What would go where; reads nothing but the model's headers. What does not fit a GPU gets a
+ * smaller window, then smaller passes, fewer sequences and, where none was asked for, a shorter
+ * context, then, with "auto", the CPU: each told once, with its reason. HR_EBUDGET, HR_EDEVMEM:
+ * the message says what was wanted, what is free, who holds the rest, and which flags fit. */
 int  hr_plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
                  struct hr_error *err);
 void hr_plan_free(struct hr_plan *plan);
@@ -225,7 +228,7 @@ int hr_plan_predict(const struct hr_plan *plan, int n_tokens, int n_seqs, double
 struct hr_session;
 
 /* Plan, allocate everything and load the residents; blocks until loaded. After this no memory is allocated
- * on the device. HR_EBUDGET, HR_EDEVMEM, HR_ENOMEM, HR_EIO, HR_EUNSUPPORTED, ... */
+ * on the device. Memory that others took since the plan is met as in hr_plan_new(). HR_EBUDGET, HR_EDEVMEM, HR_ENOMEM, HR_EIO, HR_EUNSUPPORTED, ... */
 int  hr_session_open(struct hr_session **out, const struct hr_model *model,
                      const struct hr_plan_options *options, struct hr_error *err);
 void hr_session_close(struct hr_session *session); /* NULL is fine; drains whatever is in flight */
