@@ -66,6 +66,7 @@ static void add_arm(struct hr_bench *b, const struct hr_cli_options *o, bool ful
 	arm->plan.device_memory_bytes = budget;
 	if (full) {
 		arm->plan.resident_layers = arm->plan.slots = HR_AUTO;
+		arm->plan.no_fallback = true;
 	}
 	arm->plan.n_seqs = n_seqs;
 	if (!arm->plan.n_batch)
@@ -309,7 +310,7 @@ int hr_cli_bench(struct hr_cli_options *o)
 	b.model = model;
 	if (!code)
 		code = make_arms(&b, o);
-	if (!code)
+	if (!code && !o->no_predict)
 		code = find_rates(&b);
 	if (!code)
 		hr_cli_hold_interrupts();

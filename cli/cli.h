@@ -23,6 +23,7 @@ enum hr_cli_command_bit {
 	HR_CLI_DOCTOR = 1 << 4,
 	HR_CLI_SYNTH = 1 << 5,
 	HR_CLI_BENCH = 1 << 6,
+	HR_CLI_TUNE = 1 << 7,
 };
 
 /* Everything the flags can say. Filled from the defaults, then the environment,
@@ -39,8 +40,9 @@ struct hr_cli_options {
 	const char            *windows, *budgets, *batches, *prompts, *gens; /* lists */
 	const char            *format, *html;
 	int                    repetitions;
+	float                  minutes;
 	int                    n_predict; /* -1: until the model stops */
-	bool                   chat, ignore_eos, json, stats, tensors, no_full;
+	bool                   chat, ignore_eos, json, stats, tensors, no_full, no_predict, io_only;
 };
 
 struct hr_cli_command {
@@ -138,5 +140,6 @@ int hr_cli_inspect(struct hr_cli_options *options);
 int hr_cli_doctor(struct hr_cli_options *options);
 int hr_cli_synth(struct hr_cli_options *options);
 int hr_cli_bench(struct hr_cli_options *options);
+int hr_cli_tune(struct hr_cli_options *options);
 
 #endif

@@ -38,7 +38,8 @@ struct flag {
 
 #define FIELD(f) offsetof(struct hr_cli_options, f)
 #define HR_CLI_ALL                                                                                           \
-	(HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN | HR_CLI_INSPECT | HR_CLI_DOCTOR | HR_CLI_SYNTH | HR_CLI_BENCH)
+	(HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN | HR_CLI_INSPECT | HR_CLI_DOCTOR | HR_CLI_SYNTH | HR_CLI_BENCH | \
+	 HR_CLI_TUNE)
 #define PLANNING  (HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN)
 #define MEASURING (PLANNING | HR_CLI_BENCH)
 #define TALKING   (HR_CLI_RUN | HR_CLI_CHAT)
@@ -69,7 +70,7 @@ static const struct flag flags[] = {
 #undef G
 #define G "Memory"
 	{"device", FLAG_CHOICE, "auto|cpu|cuda|cuda:N", FIELD(plan.device), MEASURING, 0, 0, G, "where to compute (auto)"},
-	{"device-memory max-vram", FLAG_SIZE, "SIZE", FIELD(plan.device_memory_bytes), PLANNING, 0, 0, G,
+	{"device-memory max-vram", FLAG_SIZE, "SIZE", FIELD(plan.device_memory_bytes), PLANNING | HR_CLI_TUNE, 0, 0, G,
 	 "device memory to use; on the CPU, RAM for weights (what is free, less a margin)"},
 	{"host-memory", FLAG_SIZE, "SIZE", FIELD(plan.host_memory_bytes), MEASURING, 0, 0, G,
 	 "pinned RAM for layers that don't fit a GPU (what is free, less a margin)"},
@@ -77,7 +78,7 @@ static const struct flag flags[] = {
 	 "both, as Accelerate writes them: '{\"0\": \"8GiB\", \"cpu\": \"30GiB\"}'"},
 	{"device-map", FLAG_TEXT, "auto|FILE", FIELD(device_map), PLANNING, 0, 0, G,
 	 "JSON that says where each module goes: {\"model.layers.0\": 0, ...: \"cpu\", ...: \"disk\"} (auto)"},
-	{"window", FLAG_WINDOW, "N|auto|full", FIELD(plan.window_layers), PLANNING, 0, INT_MAX, G,
+	{"window", FLAG_WINDOW, "N|auto|full", FIELD(plan.window_layers), PLANNING | HR_CLI_TUNE, 0, INT_MAX, G,
 	 "layers on the device, those that stay and the slots together; full: all, or fail (auto)"},
 	{"no-fallback", FLAG_BOOL, NULL, FIELD(plan.no_fallback), PLANNING, 0, 0, G,
 	 "fail where memory falls short, instead of a smaller window, pass or context, or the CPU"},
@@ -87,12 +88,12 @@ static const struct flag flags[] = {
 	 "device memory for so many streamed layers, at least 2 (auto)"},
 	{"dtype", FLAG_CHOICE, "auto|f32|f16|bf16", FIELD(dtype), MEASURING, 0, 0, G, "the type of the weights; auto: as in the file (auto)"},
 	{"kv-type", FLAG_CHOICE, "f16|f32", FIELD(plan.kv_type), MEASURING, 0, 0, G, "the type of the KV cache (f16)"},
-	{"ctx-size c", FLAG_INT, "N", FIELD(plan.n_ctx), PLANNING, 1, INT_MAX, G,
+	{"ctx-size c", FLAG_INT, "N", FIELD(plan.n_ctx), PLANNING | HR_CLI_TUNE, 1, INT_MAX, G,
 	 "tokens of context for each sequence (what the prompts and -n need; plan, chat: at most 4096)"},
 	{"assume", FLAG_TEXT, "CARD", FIELD(assume), HR_CLI_PLAN, 0, 0, G,
 	 "plan for a machine that is described instead of measured: a JSON file, or a card by name (rtx-4090, laptop-rtx-4060, ...)"},
 	{"batch-size b", FLAG_INT, "N", FIELD(plan.n_batch), MEASURING, 1, INT_MAX, G, "most tokens in a pass (512)"},
-	{"parallel np", FLAG_INT, "N", FIELD(plan.n_seqs), HR_CLI_RUN | HR_CLI_PLAN, 1, INT_MAX, G,
+	{"parallel np", FLAG_INT, "N", FIELD(plan.n_seqs), HR_CLI_RUN | HR_CLI_PLAN | HR_CLI_TUNE, 1, INT_MAX, G,
 	 "sequences at the same time (1; with -f as many as prompts, at most 64)"},
 #undef G
 #define G "Speed"
@@ -105,16 +106,20 @@ static const struct flag flags[] = {
 	{"cpu-isa", FLAG_CHOICE, "auto|portable|avx2|avx512|amx", FIELD(plan.cpu_isa), MEASURING, 0, 0, G,
 	 "the instruction set of the CPU kernels (auto)"},
 #undef G
-#define G "Benchmark"
+#define G "Measuring"
 	{"window", FLAG_TEXT, "N,...,full", FIELD(windows), HR_CLI_BENCH, 0, 0, G,
 	 "the windows to compare, in layers; full is the full load (some of each, and full)"},
 	{"device-memory max-vram", FLAG_TEXT, "SIZE,...", FIELD(budgets), HR_CLI_BENCH, 0, 0, G,
 	 "budgets to compare instead of windows; the full load goes without"},
 	{"batch", FLAG_TEXT, "N,...", FIELD(batches), HR_CLI_BENCH, 0, 0, G, "sequences at the same time (1)"},
 	{"n-prompt p", FLAG_TEXT, "N,...", FIELD(prompts), HR_CLI_BENCH, 0, 0, G, "tokens of the prompts; 0: time no prefill (512)"},
-	{"n-gen n", FLAG_TEXT, "N,...", FIELD(gens), HR_CLI_BENCH, 0, 0, G, "tokens to generate; 0: time no decode (32)"},
-	{"repetitions r", FLAG_INT, "N", FIELD(repetitions), HR_CLI_BENCH, 1, 1000, G, "how often, all settings in turns (3)"},
+	{"n-gen n", FLAG_TEXT, "N,...", FIELD(gens), HR_CLI_BENCH | HR_CLI_TUNE, 0, 0, G, "tokens to generate; 0: time no decode (32)"},
+	{"repetitions r", FLAG_INT, "N", FIELD(repetitions), HR_CLI_BENCH | HR_CLI_TUNE, 1, 1000, G, "how often, all settings in turns (3)"},
+	{"minutes", FLAG_REAL, "N", FIELD(minutes), HR_CLI_TUNE, 0.05, 1e4, G, "most time to spend on trials (3)"},
+	{"io-only", FLAG_BOOL, NULL, FIELD(io_only), HR_CLI_TUNE, 0, 0, G, "measure the drive alone: chunks, reads in flight, readers"},
 	{"no-full", FLAG_BOOL, NULL, FIELD(no_full), HR_CLI_BENCH, 0, 0, G, "leave the full load out"},
+	{"no-predict", FLAG_BOOL, NULL, FIELD(no_predict), HR_CLI_BENCH, 0, 0, G,
+	 "predict from what was measured earlier, if anything was; measure no rates first"},
 	{"output o", FLAG_CHOICE, "md|csv|json|jsonl", FIELD(format), HR_CLI_BENCH, 0, 0, G, "the form of the table (md)"},
 	{"html", FLAG_TEXT, "FILE", FIELD(html), HR_CLI_BENCH, 0, 0, G,
 	 "write a page with pictures too: speed and memory over the window, predicted against measured, one pass in time"},

@@ -15,6 +15,9 @@ const struct hr_cli_command hr_cli_commands[] = {
 	{"bench", HR_CLI_BENCH, "MODEL", true, "[--window 2,8,full] [flags]",
 	 "the window against the full load, side by side: a table with a row for each setting",
 	 "headrace bench model.gguf --window 2,8,16,full -p 512 -n 32 -r 5 --html bench.html", hr_cli_bench},
+	{"tune", HR_CLI_TUNE, "MODEL", true, "[--minutes N] [flags]",
+	 "find the quickest settings for this machine and model; later runs use them by themselves",
+	 "headrace tune model.gguf --device-memory 4GiB", hr_cli_tune},
 	{"inspect", HR_CLI_INSPECT, "MODEL", true, "[--tensors] [--json]", "what is in the file",
 	 "headrace inspect model.gguf --tensors", hr_cli_inspect},
 	{"doctor", HR_CLI_DOCTOR, "[DIRECTORY]", false, "[--json]", "what this machine can do; the disk is that of DIRECTORY",
@@ -89,7 +92,7 @@ int main(int argc, char **argv)
 	else if (*word)
 		code = fail_unknown(word);
 	else
-		code = hr_cli_fail_usage(
-		    "Give a command: run, chat, plan, bench, inspect, doctor or synth; `headrace --help` says more.");
+		code = hr_cli_fail_usage("Give a command: run, chat, plan, tune, bench, inspect, doctor or synth; "
+		                         "`headrace --help` says more.");
 	return hr_cli_finish_output(code);
 }

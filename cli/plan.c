@@ -46,8 +46,12 @@ static void compare_batches(struct batches *b, const struct hr_model *model, con
 		options.n_seqs = seqs;
 		options.n_batch = asked->n_batch < seqs ? seqs : asked->n_batch;
 		if (hr_plan_new(&plan, model, &options, NULL))
-			return; /* no room for so many */
+			return;
 		const struct hr_plan_info *p = hr_plan_info(plan);
+		if (p->n_seqs != seqs) { /* no room for so many */
+			hr_plan_free(plan);
+			return;
+		}
 		b->rows[b->n] = (struct batch_row){seqs, p->resident_layers, p->kv_bytes, p->predicted_decode_tps,
 		                                   p->decode_bound};
 		if (b->rows[b->n].tps > b->rows[b->best].tps * 1.01)
@@ -158,6 +162,8 @@ static void print_plan(const struct hr_model *model, const struct hr_plan *plan,
 	       p->device, p->device_name);
 	print_tiers(m, p);
 	print_predictions(p, b);
+	if (p->profile)
+		printf("\n  profile: %s\n", p->profile);
 	print_device_map(plan);
 	for (int i = 0; i < p->n_fallbacks; i++)
 		printf("\n  %s\n", hr_plan_fallback(plan, i));

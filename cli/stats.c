@@ -16,8 +16,11 @@ static void print_plan(const struct hr_plan_info *p)
 	if (p->reader)
 		fprintf(stderr, "reads     %s, %d in flight of %.4g MiB\n", p->reader, p->read_depth,
 		        (double)p->chunk_bytes / 1048576);
+	if (p->profile)
+		fprintf(stderr, "profile   %s\n", p->profile);
 	if (p->predicted_pass_ms > 0)
-		fprintf(stderr, "predicted %.2f ms a pass\n", p->predicted_pass_ms);
+		fprintf(stderr, "predicted %.2f ms a pass of decode, bound by %s\n", p->predicted_pass_ms,
+		        p->decode_bound);
 }
 
 void hr_cli_print_stats(const struct hr_model *model, struct hr_session *session)

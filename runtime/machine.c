@@ -5,6 +5,7 @@
 
 #include "base/topology.h"
 
+#include <glob.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,19 +55,38 @@ static void append_drive(char *key, size_t size, const struct hr_file *file)
 	       *name ? " " : "", name, (unsigned long)fs.f_type, file->fd_direct < 0 ? ", not direct" : "");
 }
 
+/* What follows "NAME :" in the first line that begins so, of the first file that fits `pattern`. */
+static void append_line(char *key, size_t size, const char *pattern, const char *name)
+{
+	glob_t found = {0};
+	char   line[160], value[128];
+	FILE  *f = !glob(pattern, 0, NULL, &found) && found.gl_pathc ? fopen(found.gl_pathv[0], "re") : NULL;
+	while (f && fgets(line, sizeof line, f)) {
+		if (!strncmp(line, name, strlen(name)) && sscanf(line + strlen(name), " : %127[^\n]", value) == 1) {
+			append(key, size, "; %s", value);
+			break;
+		}
+	}
+	if (f)
+		fclose(f);
+	globfree(&found);
+}
+
 void hr__machine_key(char *key, size_t size, const struct hr_model *model, const struct hr_plan_options *o,
                      const char *device)
 {
-	const char *reader = o->reader && strcmp(o->reader, "io_uring") ? o->reader : "uring";
+	const char *reader =
+	    o->reader && !strcmp(o->reader, "pread") ? "pread" : "uring or what stands in for it";
 	const char *isa = o->cpu_isa ? o->cpu_isa : "auto";
 	char        driver[128];
 	key[0] = 0;
 	append(key, size, "headrace %s; %s; %d threads of %d, %s", HEADRACE_VERSION, device,
 	       o->n_threads ? o->n_threads : hr_topology_n_cores(), hr_topology_n_cores(), isa);
-	if (!strncmp(device, "cuda", 4)) {
-		read_line("/proc/driver/nvidia/version", driver);
+	append_line(key, size, "/proc/cpuinfo", "model name");
+	append_line(key, size, "/proc/driver/nvidia/gpus/*/information", "Model");
+	read_line("/proc/driver/nvidia/version", driver);
+	if (*driver)
 		append(key, size, "; driver %s", driver);
-	}
 	append(key, size, "; reader %s", reader);
 	append_drive(key, size, &model->checkpoint.files[0]);
 }

@@ -15,6 +15,7 @@
 #include "runtime/forward.h"
 #include "runtime/kv.h"
 #include "runtime/ladder.h"
+#include "runtime/profile.h"
 #include "runtime/rates_cache.h"
 
 #include <stdarg.h>
@@ -334,16 +335,26 @@ done:
 	return rc;
 }
 
+void hr__plan_name_profile(struct hr_plan *plan, const char *words)
+{
+	snprintf(plan->profile, sizeof plan->profile, "%s", words);
+	plan->info.profile = *words ? plan->profile : NULL;
+}
+
 int hr_plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
                 struct hr_error *err)
 {
 	struct hr_plan_options o = *options;
 	struct hr_backend      backend = {0};
+	char                   profile[160];
+	hr__profile_apply(&o, model, profile);
 	if (o.assume)
 		o.device = "cpu"; /* which knows how much workspace its kernels need */
 	struct hr_plan  *plan = NULL;
 	struct hr_ladder ladder = {.model = model, .asked = &o, .backend = &backend, .plan = &plan};
 	int              rc = hr__ladder_climb(&ladder, err);
+	if (!rc)
+		hr__plan_name_profile(plan, profile);
 	if (!rc)
 		*out = plan;
 	hr__backend_close(&backend);

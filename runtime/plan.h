@@ -25,6 +25,7 @@ struct hr_plan {
 	struct hr_rates        rates;
 	struct hr_cost         cost;
 	char                   rates_name[96];
+	char                   profile[160]; /* info.profile */
 };
 
 /* Plan for a backend that is open. */
@@ -35,6 +36,9 @@ int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struc
 struct hr_workload hr__plan_decode_work(const struct hr_plan_info *info);
 struct hr_workload hr__plan_prefill_work(const struct hr_plan_info *info);
 int                hr__plan_predict(struct hr_plan *plan, struct hr_error *err);
+
+/* What hr__profile_apply() said of the options that the plan was made with. */
+void hr__plan_name_profile(struct hr_plan *plan, const char *words);
 
 /* Put the defaults in place of what `o` leaves open: context, sequences, batch. */
 void hr__plan_settle_needs(struct hr_plan_options *o, const struct hr_model *model);

@@ -153,19 +153,25 @@ static int load(struct hr_rates *rates, const char *path, const char *machine, s
 	return rc;
 }
 
-static int measure(struct hr_rates *rates, const struct hr_model *model, const struct hr_plan_options *o,
-                   struct hr_error *err)
+int hr__rates_measure_disk(struct hr_rates *rates, const struct hr_model *model, const char *reader,
+                           double seconds, struct hr_error *err)
 {
 	const struct hr_checkpoint *c = &model->checkpoint;
 	const struct hr_file       *largest = &c->files[0];
-	enum hr_reader_kind         kind = !o->reader || !strcmp(o->reader, "auto") ? HR_READER_AUTO
-	                                   : !strcmp(o->reader, "pread")            ? HR_READER_PREAD
-	                                                                            : HR_READER_URING;
+	enum hr_reader_kind         kind = !reader || !strcmp(reader, "auto") ? HR_READER_AUTO
+	                                   : !strcmp(reader, "pread")         ? HR_READER_PREAD
+	                                                                      : HR_READER_URING;
 	for (int i = 1; i < c->n_files; i++)
 		if (c->files[i].size_bytes > largest->size_bytes)
 			largest = &c->files[i];
+	return hr_rates_measure_disk(rates, largest, kind, seconds, err);
+}
+
+static int measure(struct hr_rates *rates, const struct hr_model *model, const struct hr_plan_options *o,
+                   struct hr_error *err)
+{
 	*rates = (struct hr_rates){0};
-	int rc = hr_rates_measure_disk(rates, largest, kind, DISK_SECONDS, err);
+	int rc = hr__rates_measure_disk(rates, model, o->reader, DISK_SECONDS, err);
 	return rc ? rc : hr__probe(rates, model, o, err);
 }
 

@@ -12,6 +12,10 @@ int hr__rates_get(struct hr_rates *rates, bool *found, const struct hr_model *mo
                   const struct hr_plan_options *options, const char *device,
                   const struct hr_notice_sink *notices, struct hr_error *err);
 
+/* Only the disk, with a reader by name. */
+int hr__rates_measure_disk(struct hr_rates *rates, const struct hr_model *model, const char *reader,
+                           double seconds, struct hr_error *err);
+
 /* Write `object` to directory/name (the directory is made if need be) by way of a temporary file;
  * HR_EIO leaves what was there. */
 int hr__cache_write(const char *directory, const char *name, const void *json_object, struct hr_error *err);

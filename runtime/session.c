@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "runtime/batch.h"
 #include "runtime/ladder.h"
+#include "runtime/profile.h"
 
 #include <sys/resource.h>
 
@@ -187,16 +188,20 @@ int hr_session_open(struct hr_session **out, const struct hr_model *model,
                     const struct hr_plan_options *options, struct hr_error *err)
 {
 	uint64_t           begin = hr__now_ns();
+	char               profile[160];
 	struct hr_session *s = hr__calloc(1, sizeof *s);
 	if (!s)
 		return hr__fail(err, HR_ENOMEM, "Out of memory for a session.");
 	pthread_mutex_init(&s->lock, NULL);
 	s->model = model;
 	s->options = *options;
+	options = &s->options;
+	hr__profile_apply(&s->options, model, profile);
 	s->next_id = 1;
 	struct hr_ladder ladder = {model, options, take, give_back, s, &s->backend, &s->plan};
 	int              rc = hr__ladder_climb(&ladder, err);
 	if (!rc) {
+		hr__plan_name_profile(s->plan, profile);
 		s->running = hr__calloc((size_t)s->plan->info.n_seqs, sizeof(struct hr_job *));
 		if (!s->running)
 			rc = hr__fail(err, HR_ENOMEM, "Out of memory for %d sequences.", s->plan->info.n_seqs);

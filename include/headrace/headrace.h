@@ -127,30 +127,30 @@ typedef void (*hr_notice_fn)(void *user, const char *sentence);
 typedef int (*hr_progress_fn)(void *user, uint64_t done, uint64_t total);
 
 struct hr_plan_options {
-	const char *device;              /* "auto", "cpu", "cuda", "cuda:N" */
-	uint64_t    device_memory_bytes; /* 0: what is free, less a margin. On the CPU: RAM for weights */
-	uint64_t    host_memory_bytes;   /* 0: what is free, less a margin; pinned RAM tier of a GPU */
-	int         window_layers;       /* blocks on the device, residents + slots; HR_AUTO */
-	bool        full;                /* everything resident, or fail */
-	bool no_fallback; /* fail where the plan would fall short of what is asked for */
-	int         resident_layers;     /* upper bound; HR_AUTO */
-	int         slots;               /* >= 2; HR_AUTO */
-	const char *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
-	uint64_t    chunk_bytes;         /* of one read; 0: auto */
-	int         read_depth;          /* reads in flight; 0: auto */
-	const char *reader;              /* "auto", "uring", "pread" */
-	uint64_t    max_disk_rate;       /* bytes per second; 0: unlimited */
-	int         n_ctx;               /* tokens of KV cache per sequence; 0: min(n_ctx_train, 4096) */
-	int         n_seqs;              /* sequences at the same time; 0: 1 */
-	int         n_batch;             /* most tokens in a pass; 0: 512 */
-	int         n_threads;           /* 0: one per core */
-	const char *kv_type;             /* "f16" (NULL), "f32" */
-	const char *cpu_isa;             /* "auto" (NULL), "portable", "avx2", "avx512", "amx" */
-	bool        trace;               /* record spans for hr_session_write_trace() */
-	const char
-	    *cache_dir; /* where measured rates and profiles are kept; NULL: nowhere, nothing is predicted */
-	bool measure;   /* rates that cache_dir lacks are measured now, which takes seconds */
-	const char    *assume; /* JSON text of a card: plan for that machine instead (hr_plan_new only) */
+	const char    *device;              /* "auto", "cpu", "cuda", "cuda:N" */
+	uint64_t       device_memory_bytes; /* 0: what is free, less a margin. On the CPU: RAM for weights */
+	uint64_t       host_memory_bytes;   /* 0: what is free, less a margin; pinned RAM tier of a GPU */
+	int            window_layers;       /* blocks on the device, residents + slots; HR_AUTO */
+	bool           full;                /* everything resident, or fail */
+	bool           no_fallback;         /* fail where the plan would fall short of what is asked for */
+	int            resident_layers;     /* upper bound; HR_AUTO */
+	int            slots;               /* >= 2; HR_AUTO */
+	const char    *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
+	uint64_t       chunk_bytes;         /* of one read; 0: auto */
+	int            read_depth;          /* reads in flight; 0: auto */
+	const char    *reader;              /* "auto", "uring", "pread" */
+	uint64_t       max_disk_rate;       /* bytes per second; 0: unlimited */
+	int            n_ctx;               /* tokens of KV cache per sequence; 0: min(n_ctx_train, 4096) */
+	int            n_seqs;              /* sequences at the same time; 0: 1 */
+	int            n_batch;             /* most tokens in a pass; 0: 512 */
+	int            n_threads;           /* 0: one per core */
+	const char    *kv_type;             /* "f16" (NULL), "f32" */
+	const char    *cpu_isa;             /* "auto" (NULL), "portable", "avx2", "avx512", "amx" */
+	bool           trace;               /* record spans for hr_session_write_trace() */
+	const char    *cache_dir;           /* where measured rates and profiles are kept; NULL: there are none */
+	bool           measure;             /* rates that cache_dir lacks are measured now, in seconds */
+	bool           ignore_profile;      /* what was tuned for this model earlier is not used */
+	const char    *assume;              /* JSON text of a card, for hr_plan_new(): plan for that machine */
 	hr_notice_fn   on_notice;
 	hr_progress_fn on_progress; /* while a session loads */
 	void          *user;        /* for both */
@@ -179,6 +179,7 @@ struct hr_plan_info {
 	double      decode_ceiling_ms, prefill_ceiling_ms; /* the fastest that these passes could be */
 	const char *decode_bound, *prefill_bound;          /* by what: "disk", "link", "compute"; NULL */
 	const char *rates;     /* where the rates are from: "measured", a card's name; NULL: there are none */
+	const char *profile;   /* what was tuned earlier and is used, in words; NULL: nothing */
 	int         n_modules; /* of the device map */
 	int         n_fallbacks;
 };
@@ -228,7 +229,8 @@ int hr_plan_predict(const struct hr_plan *plan, int n_tokens, int n_seqs, double
 struct hr_session;
 
 /* Plan, allocate everything and load the residents; blocks until loaded. After this no memory is allocated
- * on the device. Memory that others took since the plan is met as in hr_plan_new(). HR_EBUDGET, HR_EDEVMEM, HR_ENOMEM, HR_EIO, HR_EUNSUPPORTED, ... */
+ * on the device. Memory that others took since the plan is met as in hr_plan_new(). HR_EBUDGET, HR_EDEVMEM,
+ * HR_ENOMEM, HR_EIO, HR_EUNSUPPORTED, ... */
 int  hr_session_open(struct hr_session **out, const struct hr_model *model,
                      const struct hr_plan_options *options, struct hr_error *err);
 void hr_session_close(struct hr_session *session); /* NULL is fine; drains whatever is in flight */
@@ -318,6 +320,38 @@ int hr_session_write_trace(struct hr_session *session, const char *path, struct 
 
 /* The same, span by span in order of begin; times are CLOCK_MONOTONIC's. HR_EINVAL, HR_ENOMEM. */
 int hr_session_visit_trace(struct hr_session *session, hr_span_fn fn, void *user, struct hr_error *err);
+
+/* ---- Tuning ---------------------------------------------------------------- */
+
+/* Finds the slots, chunk, depth, reader and threads that are the quickest on this machine, out of those
+ * that `options` leave open. The tuner says what to try; the caller tries it, in a process of its own
+ * if a failure should cost no more than that, and tells what came of it:
+ *
+ *     while (hr_tuner_next(tuner, &trial, &predicted) > 0)
+ *         hr_tuner_tell(tuner, tokens per second with `trial`, how far off that may be);
+ *     hr_tuner_store(tuner, &err);      later runs with the same cache_dir use it
+ *
+ * Rates that cache_dir lacks are measured first. */
+struct hr_tuner;
+int  hr_tuner_new(struct hr_tuner **out, const struct hr_model *model, const struct hr_plan_options *options,
+                  struct hr_error *err);
+void hr_tuner_free(struct hr_tuner *tuner); /* NULL is fine */
+
+/* 1: `trial` is to be tried (its strings are the tuner's or the caller's own); 0: nothing better is to
+ * be found nearby. `*predicted_tps`: decode, 0 when nothing is predicted. */
+int hr_tuner_next(struct hr_tuner *tuner, struct hr_plan_options *trial, double *predicted_tps);
+/* What the last trial reached; 0 when it failed. */
+void hr_tuner_tell(struct hr_tuner *tuner, double tps, double noise);
+/* The best trial so far. HR_EINVAL: none succeeded. */
+int hr_tuner_best(const struct hr_tuner *tuner, struct hr_plan_options *best, double *tps, int *n_trials);
+/* Keep it as the profile of this machine and model. HR_EINVAL, HR_EIO (what was there stays). */
+int hr_tuner_store(const struct hr_tuner *tuner, struct hr_error *err);
+
+/* The drive alone: its rate in GB/s over chunk and reads in flight, with `reader` ("uring", "pread"),
+ * reading the model's largest file for about `seconds`. Blocks. */
+typedef void (*hr_disk_rate_fn)(void *user, uint64_t chunk_bytes, int depth, double gbps);
+int hr_model_measure_disk(const struct hr_model *model, const char *reader, double seconds,
+                          hr_disk_rate_fn fn, void *user, struct hr_error *err);
 
 /* ---- The machine ----------------------------------------------------------- */
 
