@@ -24,6 +24,8 @@ enum hr_cli_command_bit {
 	HR_CLI_SYNTH = 1 << 5,
 	HR_CLI_BENCH = 1 << 6,
 	HR_CLI_TUNE = 1 << 7,
+	HR_CLI_CLASSIFY = 1 << 8,
+	HR_CLI_EMBED = 1 << 9,
 };
 
 /* Everything the flags can say. Filled from the defaults, then the environment,
@@ -32,6 +34,8 @@ struct hr_cli_options {
 	struct hr_plan_options plan;
 	struct hr_sampling     sampling;
 	const char            *target; /* MODEL, OUT or DIRECTORY: the one word that is no flag */
+	char                 **words;  /* [n_words] those behind it, for commands that take texts */
+	int                    n_words;
 	const char            *prompt, *file, *system;
 	const char            *max_memory, *device_map, *dtype;
 	const char            *trace;
@@ -42,7 +46,7 @@ struct hr_cli_options {
 	int                    repetitions;
 	float                  minutes;
 	int                    n_predict; /* -1: until the model stops */
-	bool                   chat, ignore_eos, json, stats, tensors, no_full, no_predict, io_only;
+	bool                   chat, ignore_eos, json, stats, tensors, no_full, no_predict, io_only, pairs;
 };
 
 struct hr_cli_command {
@@ -114,6 +118,8 @@ int hr_cli_finish_output(int code);
 void hr_cli_on_notice(void *user, const char *sentence);
 int  hr_cli_on_progress(void *user, uint64_t done, uint64_t total); /* user: "loading" */
 
+int hr_cli_on_count(void *user, uint64_t done, uint64_t total); /* the same, for texts */
+
 /* ---- Ctrl-C (interrupt.c) --------------------------------------------------- */
 
 void hr_cli_catch_interrupts(void);
@@ -135,6 +141,8 @@ void hr_cli_print_stats(const struct hr_model *model, struct hr_session *session
 
 int hr_cli_run(struct hr_cli_options *options);
 int hr_cli_chat(struct hr_cli_options *options);
+int hr_cli_classify(struct hr_cli_options *options);
+int hr_cli_embed(struct hr_cli_options *options);
 int hr_cli_plan(struct hr_cli_options *options);
 int hr_cli_inspect(struct hr_cli_options *options);
 int hr_cli_doctor(struct hr_cli_options *options);

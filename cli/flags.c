@@ -39,10 +39,11 @@ struct flag {
 #define FIELD(f) offsetof(struct hr_cli_options, f)
 #define HR_CLI_ALL                                                                                           \
 	(HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN | HR_CLI_INSPECT | HR_CLI_DOCTOR | HR_CLI_SYNTH | HR_CLI_BENCH | \
-	 HR_CLI_TUNE)
-#define PLANNING  (HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN)
+	 HR_CLI_TUNE | ENCODING)
+#define PLANNING  (HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN | ENCODING)
 #define MEASURING (PLANNING | HR_CLI_BENCH)
 #define TALKING   (HR_CLI_RUN | HR_CLI_CHAT)
+#define ENCODING  (HR_CLI_CLASSIFY | HR_CLI_EMBED)
 
 /* clang-format off */
 static const struct flag flags[] = {
@@ -50,6 +51,11 @@ static const struct flag flags[] = {
 	{"model m", FLAG_TEXT, "MODEL", FIELD(target), MEASURING | HR_CLI_INSPECT, 0, 0, G,
 	 "a GGUF file (the first shard of a split one) or a Hugging Face directory"},
 	{"prompt p", FLAG_TEXT, "TEXT", FIELD(prompt), HR_CLI_RUN, 0, 0, G, "the text to continue; - reads standard input"},
+	{"file f", FLAG_TEXT, "FILE", FIELD(file), ENCODING, 0, 0, G,
+	 "many texts: JSONL with \"text\" and perhaps a \"pair\" that belongs to it; writes JSONL"},
+	{"pairs", FLAG_BOOL, NULL, FIELD(pairs), ENCODING, 0, 0, G, "the texts belong together two by two"},
+	{"allow-untrained-head", FLAG_BOOL, NULL, FIELD(plan.allow_untrained_head), HR_CLI_CLASSIFY, 0, 0, G,
+	 "make up a random classifier where the model has none"},
 	{"file f", FLAG_TEXT, "FILE", FIELD(file), HR_CLI_RUN, 0, 0, G,
 	 "many prompts as one batch: JSONL with \"prompt\" and perhaps \"max_new_tokens\"; writes JSONL"},
 	{"chat", FLAG_BOOL, NULL, FIELD(chat), HR_CLI_RUN, 0, 0, G,
@@ -130,8 +136,8 @@ static const struct flag flags[] = {
 #undef G
 #define G "Output"
 	{"json", FLAG_BOOL, NULL, FIELD(json), HR_CLI_ALL, 0, 0, G, "one JSON document on standard output, and nothing else there"},
-	{"stats", FLAG_BOOL, NULL, FIELD(stats), TALKING, 0, 0, G, "say at the end what was done and how fast, on standard error"},
-	{"trace", FLAG_TEXT, "FILE", FIELD(trace), TALKING, 0, 0, G,
+	{"stats", FLAG_BOOL, NULL, FIELD(stats), TALKING | ENCODING, 0, 0, G, "say at the end what was done and how fast, on standard error"},
+	{"trace", FLAG_TEXT, "FILE", FIELD(trace), TALKING | ENCODING, 0, 0, G,
 	 "write what happened when, on lanes disk, link, compute, host, as Chrome/Perfetto JSON"},
 	{"tensors", FLAG_BOOL, NULL, FIELD(tensors), HR_CLI_INSPECT, 0, 0, G, "list every tensor with its shape, type and place"},
 #undef G
@@ -420,6 +426,8 @@ int hr_cli_parse(struct hr_cli_options *o, const struct hr_cli_command *command,
 			bool used_next = false;
 			code = parse_flag(o, command, word, i + 1 < argc ? argv[i + 1] : NULL, &used_next);
 			i += used_next;
+		} else if (o->target && (command->bit & ENCODING)) {
+			o->words[o->n_words++] = argv[i];
 		} else if (o->target) {
 			return hr_cli_fail_usage(
 			    "`headrace %s` takes one %s, which is %s already; \"%s\" is one word too many.",
@@ -472,6 +480,8 @@ void hr_cli_print_help(const struct hr_cli_command *command)
 		else
 			printf("  %-32s  %s\n", text, f->help);
 	}
+	if (command->bit & (PLANNING | HR_CLI_INSPECT))
+		printf("\nModel families: %s\n", hr_families());
 	if (command->bit & HR_CLI_SYNTH)
 		printf("\nShapes: %s\n", hr_synth_shapes());
 	printf("\nSizes are bytes, or have a unit: MB, GB (1000s), MiB, GiB, M, G (1024s).\n"

@@ -10,6 +10,10 @@ const struct hr_cli_command hr_cli_commands[] = {
 	 "headrace run model.gguf -p 'Once upon a time' --device-memory 4GiB --stats", hr_cli_run},
 	{"chat", HR_CLI_CHAT, "MODEL", true, "[flags]", "the same, as a conversation, with the model's own chat template",
 	 "headrace chat model.gguf --system 'You answer in one sentence.'", hr_cli_chat},
+	{"classify", HR_CLI_CLASSIFY, "MODEL", true, "(TEXT... | -f FILE) [flags]", "the classes of texts, by an encoder such as BERT",
+	 "headrace classify bert-large/ 'A fine film.' 'A waste of time.' --device-memory 300MiB", hr_cli_classify},
+	{"embed", HR_CLI_EMBED, "MODEL", true, "(TEXT... | -f FILE) [flags]", "the embeddings of texts, as sentence-transformers makes them",
+	 "headrace embed all-MiniLM-L6-v2/ -f texts.jsonl", hr_cli_embed},
 	{"plan", HR_CLI_PLAN, "MODEL", true, "[flags]", "before loading anything: what goes where, and how many bytes",
 	 "headrace plan model.gguf --device-memory 4GiB -c 2048", hr_cli_plan},
 	{"bench", HR_CLI_BENCH, "MODEL", true, "[--window 2,8,full] [flags]",
@@ -50,7 +54,7 @@ static const struct hr_cli_command *find_command(const char *name)
 
 static int fail_unknown(const char *word)
 {
-	const char *names[16];
+	const char *names[32];
 	int         n = 0;
 	for (const struct hr_cli_command *c = hr_cli_commands; c->name; c++)
 		names[n++] = c->name;
@@ -61,7 +65,7 @@ static int fail_unknown(const char *word)
 
 static int run_command(const struct hr_cli_command *command, int argc, char **argv)
 {
-	struct hr_cli_options options = {0};
+	struct hr_cli_options options = {.words = argv}; /* gathered in place: a word never moves up */
 	struct hr_request     request;
 	bool                  help = false;
 	hr_request_init(&request);
@@ -92,7 +96,8 @@ int main(int argc, char **argv)
 	else if (*word)
 		code = fail_unknown(word);
 	else
-		code = hr_cli_fail_usage("Give a command: run, chat, plan, tune, bench, inspect, doctor or synth; "
-		                         "`headrace --help` says more.");
+		code = hr_cli_fail_usage(
+		    "Give a command: run, chat, classify, embed, plan, tune, bench, inspect, doctor or synth; "
+		    "`headrace --help` says more.");
 	return hr_cli_finish_output(code);
 }

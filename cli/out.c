@@ -130,3 +130,16 @@ int hr_cli_on_progress(void *user, uint64_t done, uint64_t total)
 		hide_bar();
 	return hr_cli_interrupted();
 }
+
+int hr_cli_on_count(void *user, uint64_t done, uint64_t total)
+{
+	(void)user;
+	if (isatty(STDERR_FILENO) && done < total) {
+		fprintf(stderr, "\r\033[K%3.0f %%  %llu of %llu texts", 100.0 * (double)done / (double)total,
+		        (unsigned long long)done, (unsigned long long)total);
+		bar_is_shown = true;
+	}
+	if (done >= total)
+		hide_bar();
+	return hr_cli_interrupted();
+}

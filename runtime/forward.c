@@ -379,6 +379,10 @@ int hr__forward_run(struct hr_forward *f, struct hr_error *err)
 	if (rc)
 		return rc;
 	f->ends = hr_ends_at(&o->model->ends, globals);
+	if (!f->ends.dense.rows)
+		f->ends.dense = f->random_dense;
+	if (!f->ends.head.rows)
+		f->ends.head = f->random_head;
 	rc = embed_all(f, err);
 	if (rc)
 		return rc;

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/mem.h"
 
+#include <math.h>
+
 #define ARENA_ALIGN 256
 
 /* ---- Sizes ----------------------------------------------------------------- */
@@ -33,7 +35,8 @@ static struct hr_dims dims_of(const struct hr_plan *plan)
 	                 .encoder = h->encoder,
 	                 .gated = c->blocks[0].gate >= 0,
 	                 .by_heads = c->blocks[0].qkv >= 0,
-	                 .dense = c->ends.dense >= 0,
+	                 .dense = c->ends.dense >= 0 || plan->random_head,
+	                 .random_head = plan->random_head,
     };
 	d.qkv_dim = d.q_dim + 2 * d.kv_dim;
 	d.max_cols = larger(larger(d.n_embd, d.n_ff), d.q_dim);
@@ -97,6 +100,9 @@ static uintptr_t lay_out(struct hr_buffers *b, const struct hr_plan *plan, const
 	    &d, ints,
 	    (int32_t * *[]){&b->ids, &b->pos, &b->seq, &b->types, &b->length, &b->outputs, &b->page_table});
 	b->thirds = take(&at, d.by_heads ? n * (size_t)h->n_heads * sizeof(int32_t) : 0);
+	size_t width = d.random_head ? (size_t)d.n_embd * f : 0;
+	b->random_dense = take(&at, (size_t)d.n_embd * width);
+	b->random_head = take(&at, (size_t)d.n_logits * width);
 	b->workspace = take(&at, ops->table->workspace_bytes(ops, d.n_batch, d.max_cols));
 	return at;
 }
@@ -151,6 +157,42 @@ static int upload_thirds(struct hr_forward *f, struct hr_error *err)
 		thirds[i] = (int32_t)(3 * i);
 	int rc = upload(f, f->b.thirds, thirds, n * sizeof *thirds, err);
 	free(thirds);
+	return rc;
+}
+
+/* Normally distributed weights of deviation 0.02, as Transformers initialises them; always the same ones. */
+static int upload_random(struct hr_forward *f, float *to, int32_t rows, struct hr_weight *w,
+                         struct hr_error *err)
+{
+	size_t   n = (size_t)rows * (size_t)f->dims.n_embd;
+	float   *values = hr__calloc(n, sizeof *values);
+	uint64_t state = 0x9e3779b97f4a7c15u + (uint64_t)rows;
+	if (!values)
+		return hr__fail(err, HR_ENOMEM, "Out of memory for a classifier of random weights.");
+	for (size_t i = 0; i < n; i++) {
+		double uniform[2];
+		for (int k = 0; k < 2; k++) {
+			state = state * 6364136223846793005u + 1442695040888963407u;
+			uniform[k] = ((double)(state >> 11) + 0.5) * 0x1p-53;
+		}
+		values[i] = (float)(0.02 * sqrt(-2 * log(uniform[0])) * cos(2 * M_PI * uniform[1]));
+	}
+	*w = (struct hr_weight){.data = to, .type = HR_TYPE_F32, .rows = rows, .cols = f->dims.n_embd};
+	int rc = upload(f, to, values, n * sizeof *values, err);
+	free(values);
+	return rc;
+}
+
+/* Fill in what a classifier lacks. */
+static int make_random_head(struct hr_forward *f, struct hr_error *err)
+{
+	int rc = 0;
+	if (!f->dims.random_head)
+		return 0;
+	if (!f->o.model->ends.dense.rows)
+		rc = upload_random(f, f->b.random_dense, f->dims.n_embd, &f->random_dense, err);
+	if (!rc && !f->o.model->ends.head.rows)
+		rc = upload_random(f, f->b.random_head, f->dims.n_logits, &f->random_head, err);
 	return rc;
 }
 
@@ -212,6 +254,8 @@ int hr__forward_open(struct hr_forward **out, const struct hr_forward_options *o
 		rc = upload_freqs(f, err);
 	if (!rc)
 		rc = upload_thirds(f, err);
+	if (!rc)
+		rc = make_random_head(f, err);
 done:
 	if (rc)
 		hr__forward_close(f);

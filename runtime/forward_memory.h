@@ -9,6 +9,7 @@ struct hr_dims {
 	int32_t n_embd, n_ff, n_logits, head_dim, q_dim, kv_dim, qkv_dim;
 	int32_t max_cols;
 	bool    encoder, gated, by_heads, dense; /* what the model has, and what it thus needs room for */
+	bool    random_head;
 };
 
 /* Where everything lies in the arena; shapes as in ops.h. */
@@ -28,7 +29,9 @@ struct hr_buffers {
 	char    *table;    /* [n_batch][embedding row bytes] when read by rows */
 	int32_t *ids;      /* [n_pass] and so on, as struct hr_pass: one block, one copy */
 	int32_t *pos, *seq, *types, *length, *outputs, *page_table;
-	int32_t *thirds; /* [n_batch * n_heads] 0, 3, 6, ...: rows of a head each out of qkv by heads */
+	int32_t *thirds;       /* [n_batch * n_heads] 0, 3, 6, ...: rows of a head each out of qkv by heads */
+	float   *random_dense; /* [n_embd][n_embd], and */
+	float   *random_head;  /* [n_logits][n_embd]: in the place of a classifier that is not there */
 	char    *workspace;
 };
 
@@ -37,7 +40,8 @@ struct hr_forward {
 	struct hr_dims            dims;
 	void                     *arena;
 	struct hr_buffers         b;
-	struct hr_ends            ends; /* addresses */
+	struct hr_ends            ends;                      /* addresses */
+	struct hr_weight          random_dense, random_head; /* rows 0: not needed */
 	struct hr_event          *end;
 	struct hr_hostmem host; /* the pass, host side, pinned; in the order of b.ids.. then logits, table */
 	bool              pinned;

@@ -22,6 +22,26 @@ static const char *rope_scaling_name(enum hr_rope_scaling scaling)
 	}
 }
 
+static void fill_encoder_info(struct hr_model *m)
+{
+	const struct hr_checkpoint *c = &m->checkpoint;
+	int                         positions = c->hparams.n_ctx_train, wanted = c->use.max_tokens;
+	m->info.n_labels = c->hparams.n_labels;
+	m->info.trained_head =
+	    c->ends.head >= 0 && c->ends.head_bias >= 0 && c->ends.dense >= 0 && c->ends.dense_bias >= 0;
+	m->info.max_tokens = wanted && wanted < positions ? wanted : positions;
+	m->info.pooling = hr__pooling_name(c->use.pooling);
+	m->info.normalized = c->use.normalize;
+}
+
+const char *hr_model_label(const struct hr_model *m, int index)
+{
+	const struct hr_encoder_use *use = &m->checkpoint.use;
+	return index >= 0 && index < use->n_labels ? use->labels[index] : NULL;
+}
+
+const char *hr_families(void) { return hr_family_list(); }
+
 static void fill_info(struct hr_model *m)
 {
 	const struct hr_checkpoint *c = &m->checkpoint;
@@ -58,7 +78,10 @@ static void fill_info(struct hr_model *m)
 	    .eos = vocab ? vocab->eos : -1,
 	    .rope_theta = h->rope_theta,
 	    .rope_scaling = rope_scaling_name(h->rope_scaling),
+	    .encoder = h->encoder,
 	};
+	if (h->encoder)
+		fill_encoder_info(m);
 }
 
 static void open_tokenizer(struct hr_model *m)

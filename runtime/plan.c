@@ -119,7 +119,7 @@ static int check_options(const struct hr_plan_options *o, struct hr_error *err)
 }
 
 /* An encoder's pass: texts of as many tokens as states of PASS_BYTES are for, each whole in one chunk. */
-static void describe_encoder(struct hr_plan *plan)
+static void describe_encoder(struct hr_plan *plan, bool allow_untrained_head)
 {
 	const struct hr_hparams *h = &plan->model->checkpoint.hparams;
 	struct hr_plan_info     *info = &plan->info;
@@ -130,6 +130,7 @@ static void describe_encoder(struct hr_plan *plan)
 	plan->max_outputs = plan->n_pass / TEXT_TOKENS + 1;
 	plan->kv_type = HR_KV_F32;
 	info->kv_bytes = 0;
+	plan->random_head = allow_untrained_head && !plan->model->info.trained_head;
 }
 
 void hr__plan_settle_needs(struct hr_plan_options *o, const struct hr_model *model)
@@ -166,7 +167,7 @@ static int describe_needs(struct hr_plan *plan, const struct hr_plan_options *o,
 	plan->max_outputs = info->n_seqs + 16;
 	info->kv_bytes = hr__kv_bytes(h, plan->kv_type, info->n_ctx, info->n_seqs);
 	if (h->encoder)
-		describe_encoder(plan);
+		describe_encoder(plan, o->allow_untrained_head);
 	info->activation_bytes = hr__forward_bytes(plan, ops);
 	return 0;
 }

@@ -251,7 +251,11 @@ int hr_session_submit(struct hr_session *s, const struct hr_request *request, ui
                       struct hr_error *err)
 {
 	struct hr_job *job;
-	int            rc = hr__job_new(&job, s->model, request, s->plan->info.n_ctx, err);
+	if (s->model->checkpoint.hparams.encoder)
+		return hr__fail(err, HR_EUNSUPPORTED,
+		                "%s is an encoder (%s), which generates no text; use classify or embed.",
+		                s->model->checkpoint.path, s->model->info.family);
+	int rc = hr__job_new(&job, s->model, request, s->plan->info.n_ctx, err);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&s->lock);
@@ -412,7 +416,7 @@ static void fail_all(struct hr_session *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static int check_files(const struct hr_session *s, struct hr_error *err)
+int hr__session_check_files(const struct hr_session *s, struct hr_error *err)
 {
 	const struct hr_checkpoint *c = &s->model->checkpoint;
 	for (int i = 0; i < c->n_files; i++) {
@@ -439,7 +443,7 @@ int hr_session_step(struct hr_session *s, struct hr_error *err)
 
 	int rc = hr__forward_run(s->forward, err);
 	if (!rc)
-		rc = check_files(s, err);
+		rc = hr__session_check_files(s, err);
 	if (!rc) {
 		uint64_t sampling = hr__now_ns();
 		rc = settle(s, pass, err);

@@ -40,4 +40,7 @@ struct hr_session {
 	struct hr_measure measure;
 };
 
+/* The model's files are what they were; else an error that says so. */
+int hr__session_check_files(const struct hr_session *s, struct hr_error *err);
+
 #endif

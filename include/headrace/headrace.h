@@ -62,7 +62,7 @@ void hr_model_close(struct hr_model *model); /* NULL is fine */
 struct hr_model_info {
 	const char *path;
 	const char *format; /* "gguf" or "safetensors" */
-	const char *family; /* "llama", "mistral", "qwen2" */
+	const char *family; /* "llama", "bert", ... */
 	const char *dtype;  /* of most weight bytes: "q4_1" */
 	int         n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab;
 	int         n_ctx_train; /* tokens */
@@ -73,13 +73,25 @@ struct hr_model_info {
 	uint64_t    embedding_bytes, head_bytes;
 	int         n_tensors;
 	int         n_files;
-	const char *tokenizer;     /* "bpe", "spm", or NULL: none in the file */
+	const char *tokenizer;     /* "bpe", "spm", "wordpiece", or NULL: none in the file */
 	const char *chat_template; /* Jinja text, or NULL */
 	int         bos, eos;      /* token ids, -1: none */
 	float       rope_theta;
 	const char *rope_scaling; /* "none", "linear", "llama3" */
+
+	bool        encoder;      /* for hr_session_classify() and hr_session_embed(); else for requests */
+	int         n_labels;     /* of its classifier */
+	bool        trained_head; /* the files hold the classifier */
+	int         max_tokens;   /* of a text; longer ones are cut */
+	const char *pooling;      /* "mean", "cls", "max", "mean_sqrt_len", "lasttoken" */
+	bool        normalized;   /* embeddings are made of length 1 */
 };
 const struct hr_model_info *hr_model_info(const struct hr_model *model);
+
+/* The name of label `index` of an encoder's classifier; NULL past the end. */
+const char *hr_model_label(const struct hr_model *model, int index);
+/* "llama, mistral, ...": the families that can be opened. */
+const char *hr_families(void);
 
 struct hr_tensor_info {
 	const char *name;
@@ -151,6 +163,7 @@ struct hr_plan_options {
 	bool           measure;             /* rates that cache_dir lacks are measured now, in seconds */
 	bool           ignore_profile;      /* what was tuned for this model earlier is not used */
 	const char    *assume;              /* JSON text of a card, for hr_plan_new(): plan for that machine */
+	bool           allow_untrained_head; /* classify with random weights where there is no classifier */
 	hr_notice_fn   on_notice;
 	hr_progress_fn on_progress; /* while a session loads */
 	void          *user;        /* for both */
@@ -297,6 +310,28 @@ int hr_session_state(struct hr_session *session, uint64_t id, struct hr_request_
 int64_t hr_session_tokens(struct hr_session *session, uint64_t id, int32_t *ids, size_t capacity);
 int     hr_session_cancel(struct hr_session *session, uint64_t id); /* takes effect between passes */
 int     hr_session_forget(struct hr_session *session, uint64_t id); /* a finished request: free its memory */
+
+/* ---- Encoders -------------------------------------------------------------- */
+
+struct hr_text {
+	const char *text; /* UTF-8 */
+	size_t      length;
+	const char *pair; /* a second text that belongs to it, or NULL */
+	size_t      pair_length;
+};
+
+/* Classify texts: logits[n_texts][n_labels] and, made of them by softmax or sigmoid as the model's
+ * problem_type says, scores of the same shape; either may be NULL. Texts go through the layers many at a
+ * time, sorted by length; results are in the order of `texts`. Blocks; `progress` (NULL is fine) counts texts
+ * and may stop it between passes. HR_EUNSUPPORTED: no encoder, or no trained head (see
+ * hr_plan_options.allow_untrained_head), or no template for pairs; HR_ECANCELED; as hr_session_step(). */
+int hr_session_classify(struct hr_session *session, const struct hr_text *texts, size_t n_texts,
+                        float *logits, float *scores, hr_progress_fn progress, void *user,
+                        struct hr_error *err);
+
+/* The same for embeddings[n_texts][n_embd], pooled and normalised as the model's files say. */
+int hr_session_embed(struct hr_session *session, const struct hr_text *texts, size_t n_texts,
+                     float *embeddings, hr_progress_fn progress, void *user, struct hr_error *err);
 
 /* What was measured since the session was opened (or since hr_session_reset_report). */
 struct hr_report {

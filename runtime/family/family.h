@@ -93,7 +93,10 @@ struct hr_family {
 #define HR_FAMILIES(X)                                                                                       \
 	X(llama)                                                                                                 \
 	X(mistral)                                                                                               \
-	X(qwen2)
+	X(qwen2)                                                                                                 \
+	X(bert)                                                                                                  \
+	X(roberta)                                                                                               \
+	X(distilbert)
 
 #define HR_X(name) extern const struct hr_family hr_family_##name;
 HR_FAMILIES(HR_X)
@@ -134,6 +137,18 @@ int hr__hf_read_sliding_layers(struct hr_hparams *h, const struct hr_json *confi
 
 /* use_sliding_window, sliding_window and max_window_layers, as Qwen's configs have them (qwen2.c). */
 int hr__qwen_read_window(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err);
+
+/* ---- What BERT and its relatives have in common: encoder_hf.c, bert.c ------------------------------ */
+
+struct hr_encoder_keys { /* of config.json */
+	const char *n_layers, *n_embd, *n_ff, *n_heads, *activation;
+};
+extern const struct hr_encoder_keys hr_bert_keys;
+extern const struct hr_role         hr_bert_block_roles[];
+
+/* All but n_types and the place of position 0. */
+int hr__encoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
+                        const struct hr_encoder_keys *keys, struct hr_error *err);
 
 /* The checks named at hr_family_from_gguf(). */
 int hr__decoder_check(const struct hr_decoder *d, const char *path, struct hr_error *err);

@@ -71,6 +71,7 @@ void hr_checkpoint_release(struct hr_checkpoint *c)
 	free(c->files);
 	if (c->has_vocab)
 		hr_vocab_release(&c->vocab);
+	hr__encoder_use_release(&c->use);
 	free(c->path);
 	*c = (struct hr_checkpoint){0};
 }

@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "kernels/ops.h"
 #include "kernels/types.h"
+#include "runtime/format/encoder_files.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 /* A tensor in a file. shape is row-major, slowest dimension first (GGUF's order
@@ -130,6 +131,7 @@ struct hr_checkpoint {
 	struct hr_hparams        hparams;
 	struct hr_block_tensors *blocks; /* [n_layers] */
 	struct hr_end_tensors    ends;   /* head = embedding when tied */
+	struct hr_encoder_use    use;    /* encoder */
 	bool                     has_vocab;
 	struct hr_vocab          vocab; /* taken over by the tokenizer */
 	struct hr_error vocab_error;    /* code not 0: there is a tokenizer, of a kind that is not supported */

@@ -120,11 +120,12 @@ static int open_all_weights(struct hr_checkpoint *c, struct hr_tensor_list *list
 
 /* ---- Description and tokenizer -------------------------------------------------- */
 
-static int read_config(struct hr_decoder *d, const char *directory, struct hr_error *err)
+static int read_config(struct hr_checkpoint *c, struct hr_decoder *d, struct hr_error *err)
 {
-	json_t *root = NULL;
-	char   *path;
-	int     rc = join(&path, directory, "config.json", err);
+	const char *directory = c->path;
+	json_t     *root = NULL;
+	char       *path;
+	int         rc = join(&path, directory, "config.json", err);
 	if (rc)
 		return rc;
 	rc = hr__json_load(&root, path, err);
@@ -136,6 +137,8 @@ static int read_config(struct hr_decoder *d, const char *directory, struct hr_er
 	struct hr_json config = {.path = path, .object = root};
 	if (!rc)
 		rc = hr_family_from_hf(d, &config, err);
+	if (!rc && d->hparams.encoder)
+		rc = hr__encoder_use_read(&c->use, directory, &config, d->hparams.n_labels, err);
 	json_decref(root);
 	free(path);
 	return rc;
@@ -160,7 +163,7 @@ int hr__checkpoint_open_hf(struct hr_checkpoint *c, struct hr_error *err)
 {
 	struct hr_tensor_list list = {0};
 	struct hr_decoder     d;
-	int                   rc = read_config(&d, c->path, err);
+	int                   rc = read_config(c, &d, err);
 	if (!rc)
 		rc = open_all_weights(c, &list, err);
 	if (!rc)

@@ -33,6 +33,12 @@ static int load(const struct reading *r, const char *name, bool optional, json_t
 		goto done;
 	}
 	*out = json_loadf(f, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &reason);
+	if (!*out && json_error_code(&reason) == json_error_numeric_overflow) {
+		/* "model_max_length" is 1e30, digit by digit, where a tokenizer sets no limit; no integer of such a
+		 * file is read. */
+		rewind(f);
+		*out = json_loadf(f, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &reason);
+	}
 	if (!*out)
 		rc = hr__fail(r->err, HR_EFORMAT, "%s: line %d: %s.", path, reason.line, reason.text);
 done:

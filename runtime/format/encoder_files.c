@@ -1,0 +1,223 @@
+/* What a Hugging Face directory says about the use of an encoder: labels and the
+ * kind of problem out of config.json, as Transformers' pipeline reads them; and
+ * pooling, normalising and the longest text out of the files of sentence-transformers:
+ *
+ *     modules.json -> [Transformer, Pooling -> its config.json, Normalize]
+ *                     sentence_bert_config.json: max_seq_length */
+#include "runtime/format/encoder_files.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+
+static const struct {
+	const char     *key;
+	enum hr_pooling pooling;
+	const char     *name;
+} poolings[] = {
+    {"pooling_mode_cls_token", HR_POOLING_CLS, "cls"},
+    {"pooling_mode_mean_tokens", HR_POOLING_MEAN, "mean"},
+    {"pooling_mode_max_tokens", HR_POOLING_MAX, "max"},
+    {"pooling_mode_mean_sqrt_len_tokens", HR_POOLING_MEAN_SQRT, "mean_sqrt_len"},
+    {"pooling_mode_lasttoken", HR_POOLING_LAST, "lasttoken"},
+};
+
+const char *hr__pooling_name(enum hr_pooling pooling)
+{
+	for (size_t i = 0; i < HR_COUNT_OF(poolings); i++)
+		if (poolings[i].pooling == pooling)
+			return poolings[i].name;
+	return "?";
+}
+
+void hr__encoder_use_release(struct hr_encoder_use *use)
+{
+	for (int i = 0; use->labels && i < use->n_labels; i++)
+		free(use->labels[i]);
+	free(use->labels);
+	*use = (struct hr_encoder_use){0};
+}
+
+/* ---- config.json ----------------------------------------------------------------- */
+
+static int read_labels(struct hr_encoder_use *use, const struct hr_json *config, int n, struct hr_error *err)
+{
+	const json_t *names = json_object_get(config->object, "id2label");
+	use->n_labels = n;
+	use->labels = hr__calloc((size_t)n, sizeof *use->labels);
+	for (int i = 0; i < n && use->labels; i++) {
+		char key[16];
+		snprintf(key, sizeof key, "%d", i);
+		const json_t *name = json_object_get(names, key);
+		if (names && !json_is_string(name))
+			return hr__fail(err, HR_EFORMAT, "%s: \"id2label\" has %d labels, but none for \"%d\".",
+			                config->path, n, i);
+		if (name)
+			use->labels[i] = strdup(json_string_value(name));
+		else if (asprintf(&use->labels[i], "LABEL_%d", i) < 0)
+			use->labels[i] = NULL;
+		if (!use->labels[i])
+			break;
+	}
+	if (!use->labels || !use->labels[n - 1])
+		return hr__fail(err, HR_ENOMEM, "%s: there is no memory for %d labels.", config->path, n);
+	return 0;
+}
+
+static int read_problem(struct hr_encoder_use *use, const struct hr_json *config, struct hr_error *err)
+{
+	const char *type = use->n_labels == 1 ? "multi_label_classification" : "single_label_classification";
+	int         rc = hr__json_string(config, "problem_type", &type, err);
+	if (rc < 0)
+		return rc;
+	if (strcmp(type, "single_label_classification") == 0)
+		use->problem = HR_PROBLEM_SOFTMAX;
+	else if (strcmp(type, "multi_label_classification") == 0)
+		use->problem = HR_PROBLEM_SIGMOID;
+	else if (strcmp(type, "regression") == 0)
+		use->problem = HR_PROBLEM_REGRESSION;
+	else
+		return hr__fail(
+		    err, HR_EUNSUPPORTED,
+		    "%s: the \"problem_type\" '%s' is not supported; supported are single_label_classification, "
+		    "multi_label_classification and regression.",
+		    config->path, type);
+	return 0;
+}
+
+/* ---- sentence-transformers --------------------------------------------------------- */
+
+/* A file of the directory; 1 read, 0 not there. */
+static int load(json_t **out, char **path, const char *directory, const char *name, struct hr_error *err)
+{
+	*out = NULL;
+	if (asprintf(path, "%s/%s", directory, name) < 0) {
+		*path = NULL;
+		return hr__fail(err, HR_ENOMEM, "%s: there is no memory for a path in it.", directory);
+	}
+	FILE *f = fopen(*path, "rb");
+	if (!f)
+		return 0;
+	json_error_t why;
+	*out = json_loadf(f, JSON_REJECT_DUPLICATES, &why);
+	fclose(f);
+	if (!*out)
+		return hr__fail(err, HR_EFORMAT, "%s: line %d: %s.", *path, why.line, why.text);
+	return 1;
+}
+
+static int read_pooling(struct hr_encoder_use *use, const char *directory, const char *folder,
+                        struct hr_error *err)
+{
+	json_t *root;
+	char   *path, *name;
+	int     n_modes = 0;
+	if (asprintf(&name, "%s/config.json", folder) < 0)
+		return hr__fail(err, HR_ENOMEM, "%s: there is no memory for a path in it.", directory);
+	int rc = load(&root, &path, directory, name, err);
+	if (rc == 0)
+		rc = hr__fail(err, HR_EFORMAT, "%s is missing, though modules.json names it.", path);
+	if (rc < 0)
+		goto done;
+	rc = 0;
+	const char *key;
+	json_t     *value;
+	json_object_foreach(root, key, value)
+	{
+		size_t known = 0;
+		if (strncmp(key, "pooling_mode_", 13) != 0 || !json_is_true(value))
+			continue;
+		while (known < HR_COUNT_OF(poolings) && strcmp(poolings[known].key, key) != 0)
+			known++;
+		if (known == HR_COUNT_OF(poolings) || n_modes++) {
+			rc = hr__fail(
+			    err, HR_EUNSUPPORTED,
+			    "%s: \"%s\"%s is not supported; supported is one of cls_token, mean_tokens, max_tokens, "
+			    "mean_sqrt_len_tokens and lasttoken.",
+			    path, key, n_modes > 1 ? " beside another mode" : "");
+			goto done;
+		}
+		use->pooling = poolings[known].pooling;
+	}
+	if (!n_modes)
+		rc = hr__fail(err, HR_EFORMAT, "%s names no way of pooling.", path);
+done:
+	json_decref(root);
+	free(path);
+	free(name);
+	return rc;
+}
+
+static int read_module(struct hr_encoder_use *use, const char *directory, const char *path,
+                       const json_t *module, struct hr_error *err)
+{
+	const char *type = json_string_value(json_object_get(module, "type"));
+	const char *folder = json_string_value(json_object_get(module, "path"));
+	const char *kind = type ? strrchr(type, '.') : NULL;
+	if (!kind || !folder)
+		return hr__fail(err, HR_EFORMAT, "%s: a module has no \"type\" or no \"path\".", path);
+	if (strcmp(kind, ".Transformer") == 0 && !*folder)
+		return 0;
+	if (strcmp(kind, ".Normalize") == 0) {
+		use->normalize = true;
+		return 0;
+	}
+	if (strcmp(kind, ".Pooling") == 0 && *folder && !strstr(folder, ".."))
+		return read_pooling(use, directory, folder, err);
+	return hr__fail(
+	    err, HR_EUNSUPPORTED,
+	    "%s: the module %s (in \"%s\") is not supported; supported are Transformer (in \"\"), Pooling "
+	    "and Normalize.",
+	    path, type, folder);
+}
+
+static int read_modules(struct hr_encoder_use *use, const char *directory, struct hr_error *err)
+{
+	json_t *root, *module;
+	char   *path;
+	size_t  i;
+	int     rc = load(&root, &path, directory, "modules.json", err);
+	if (rc > 0) {
+		rc = 0;
+		use->has_pooling = true;
+		json_array_foreach(root, i, module) { rc = rc ? rc : read_module(use, directory, path, module, err); }
+	}
+	json_decref(root);
+	free(path);
+	return rc;
+}
+
+static int read_longest(struct hr_encoder_use *use, const char *directory, struct hr_error *err)
+{
+	json_t *root;
+	char   *path;
+	int     rc = load(&root, &path, directory, "sentence_bert_config.json", err);
+	if (rc > 0) {
+		struct hr_json file = {path, root};
+		int32_t        n = 0;
+		rc = hr__json_int(&file, "max_seq_length", &n, err);
+		use->max_tokens = n;
+	}
+	json_decref(root);
+	free(path);
+	return rc < 0 ? rc : 0;
+}
+
+int hr__encoder_use_read(struct hr_encoder_use *use, const char *directory, const struct hr_json *config,
+                         int n_labels, struct hr_error *err)
+{
+	struct hr_encoder_use got = {.pooling = HR_POOLING_MEAN};
+	int                   rc = read_labels(&got, config, n_labels, err);
+	if (!rc)
+		rc = read_problem(&got, config, err);
+	if (!rc)
+		rc = read_modules(&got, directory, err);
+	if (!rc)
+		rc = read_longest(&got, directory, err);
+	if (rc)
+		hr__encoder_use_release(&got);
+	else
+		*use = got;
+	return rc;
+}
