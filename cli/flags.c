@@ -132,7 +132,7 @@ static const struct flag flags[] = {
 #undef G
 #define G "Model to write"
 	{"like", FLAG_TEXT, "SHAPE", FIELD(like), HR_CLI_SYNTH, 0, 0, G, "whose shapes"},
-	{"type", FLAG_CHOICE, "f32|f16|bf16|q8_0|q4_0|q4_1", FIELD(type), HR_CLI_SYNTH, 0, 0, G, "the type of the weights (q4_0)"},
+	{"type", FLAG_CHOICE, "f32|f16|bf16|q8_0|q4_0|q4_1|q5_0|q5_1|q4_k|q5_k|q6_k|mxfp4", FIELD(type), HR_CLI_SYNTH, 0, 0, G, "the type of the weights (q4_0)"},
 #undef G
 #define G "Output"
 	{"json", FLAG_BOOL, NULL, FIELD(json), HR_CLI_ALL, 0, 0, G, "one JSON document on standard output, and nothing else there"},

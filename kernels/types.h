@@ -6,7 +6,8 @@
  * (little endian):
  *   Q8_0: f16 d; int8 q[32]                        x = d*q
  *   Q4_0: f16 d; u8 q[16], low nibbles first half  x = d*(q-8)
- *   Q4_1: f16 d, m; u8 q[16], likewise             x = d*q + m          */
+ *   Q4_1: f16 d, m; u8 q[16], likewise             x = d*q + m
+ * and so on: types_unpack.c takes each apart. */
 #ifndef HR_KERNELS_TYPES_H
 #define HR_KERNELS_TYPES_H
 
@@ -20,13 +21,31 @@
 	X(HR_TYPE_BF16, "bf16", 30, "BF16", 1, 2)                                                                \
 	X(HR_TYPE_Q8_0, "q8_0", 8, "", 32, 34)                                                                   \
 	X(HR_TYPE_Q4_0, "q4_0", 2, "", 32, 18)                                                                   \
-	X(HR_TYPE_Q4_1, "q4_1", 3, "", 32, 20)
+	X(HR_TYPE_Q4_1, "q4_1", 3, "", 32, 20)                                                                   \
+	X(HR_TYPE_Q5_0, "q5_0", 6, "", 32, 22)                                                                   \
+	X(HR_TYPE_Q5_1, "q5_1", 7, "", 32, 24)                                                                   \
+	X(HR_TYPE_Q2_K, "q2_k", 10, "", 256, 84)                                                                 \
+	X(HR_TYPE_Q3_K, "q3_k", 11, "", 256, 110)                                                                \
+	X(HR_TYPE_Q4_K, "q4_k", 12, "", 256, 144)                                                                \
+	X(HR_TYPE_Q5_K, "q5_k", 13, "", 256, 176)                                                                \
+	X(HR_TYPE_Q6_K, "q6_k", 14, "", 256, 210)                                                                \
+	X(HR_TYPE_IQ4_NL, "iq4_nl", 20, "", 32, 18)                                                              \
+	X(HR_TYPE_IQ4_XS, "iq4_xs", 23, "", 256, 136)                                                            \
+	X(HR_TYPE_MXFP4, "mxfp4", 39, "", 32, 17)
 
 enum hr_type {
 #define HR_X(id, name, gguf, st, elems, bytes) id,
 	HR_TYPES(HR_X)
 #undef HR_X
 	    HR_TYPE_COUNT
+};
+
+enum { HR_TYPE_PART_ELEMS = 32 };
+
+/* 32 elements of a block, taken apart: x[i] = d[i / 16] * q[i] + m[i / 16]. */
+struct hr_type_part {
+	float  d[2], m[2];
+	int8_t q[HR_TYPE_PART_ELEMS];
 };
 
 struct hr_type_info {
@@ -37,7 +56,9 @@ struct hr_type_info {
 	uint32_t    block_bytes;
 	/* Reference decoder: n elements (a multiple of block_elems) to f32. */
 	void (*to_f32)(const void *src, float *dst, size_t n);
-	/* Reference encoder, round to nearest; same n. */
+	/* Part `part` (32 elements) of a block; NULL: a float type. */
+	void (*unpack)(const uint8_t *block, int part, struct hr_type_part *out);
+	/* Reference encoder, round to nearest; same n. NULL: the type is read, never written. */
 	void (*from_f32)(const float *src, void *dst, size_t n);
 };
 

@@ -63,6 +63,20 @@ static inline void fixture_multiply(struct fixture *f, const struct hr_matmul *p
 	assert_int_equal(f->device->ops->event_wait(f->event), 0);
 }
 
+/* n elements in blocks of a type without encoder: random bytes, and numbers for scales. */
+static inline void random_blocks(enum hr_type type, uint8_t *data, size_t n, uint32_t *seed)
+{
+	const struct hr_type_info *info = hr_type_info(type);
+	size_t                     scale = type == HR_TYPE_Q2_K ? 80 : type == HR_TYPE_Q3_K ? 108 : 0;
+	for (size_t i = 0; i < n / info->block_elems * info->block_bytes; i++)
+		data[i] = (uint8_t)(random_float(seed) * 128);
+	for (size_t i = 0; i < n / info->block_elems; i++) {
+		float d[2] = {random_float(seed) * 0.01f, random_float(seed) * 0.01f};
+		hr_type_info(HR_TYPE_F16)
+		    ->from_f32(d, data + i * info->block_bytes + scale, type == HR_TYPE_Q2_K ? 2 : 1);
+	}
+}
+
 /* Random weights of a type, `shift` bytes off alignment, with nothing readable behind
  * them but what malloc adds; free(*memory). */
 static inline struct hr_weight random_weight(enum hr_type type, int32_t rows, int32_t cols, size_t shift,
@@ -77,7 +91,10 @@ static inline struct hr_weight random_weight(enum hr_type type, int32_t rows, in
 	assert_non_null(data);
 	for (size_t i = 0; i < n; i++)
 		values[i] = random_float(seed);
-	info->from_f32(values, data + shift, n);
+	if (info->from_f32)
+		info->from_f32(values, data + shift, n);
+	else
+		random_blocks(type, data + shift, n, seed);
 	free(values);
 	*memory = data;
 	return (struct hr_weight){.data = data + shift, .type = type, .rows = rows, .cols = cols};

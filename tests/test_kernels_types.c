@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -33,14 +34,14 @@ static void test_agrees_with_gguf_package(void **state)
 	(void)state;
 	FILE *f = fopen("tests/golden/types.bin", "rb");
 	assert_non_null(f);
-	uint32_t n_types = read_u32(f), n = read_u32(f);
-	assert_int_equal(n_types, HR_TYPE_COUNT);
-	float *values = read_bytes(f, n * sizeof(float)), *decoded = malloc(n * sizeof(float));
-	for (uint32_t i = 0; i < n_types; i++) {
+	uint32_t n_records = read_u32(f), n = read_u32(f);
+	bool     seen[HR_TYPE_COUNT] = {0};
+	float   *values = read_bytes(f, n * sizeof(float)), *decoded = malloc(n * sizeof(float));
+	for (uint32_t i = 0; i < n_records; i++) {
 		int type = hr_type_of_gguf_id(read_u32(f));
 		assert_in_range(type, 0, HR_TYPE_COUNT - 1);
 		const struct hr_type_info *info = hr_type_info((enum hr_type)type);
-		uint32_t                   bytes = read_u32(f);
+		uint32_t                   is_encoding = read_u32(f), bytes = read_u32(f);
 		assert_int_equal(bytes, hr_type_row_bytes(info, n));
 		uint8_t *packed = read_bytes(f, bytes);
 		float   *want = read_bytes(f, n * sizeof(float));
@@ -48,16 +49,67 @@ static void test_agrees_with_gguf_package(void **state)
 		memcpy(unaligned + 1, packed, bytes);
 		info->to_f32(unaligned + 1, decoded, n);
 		for (uint32_t k = 0; k < n; k++)
-			assert_true(decoded[k] == want[k]);
-		info->from_f32(values, unaligned + 1, n);
-		assert_memory_equal(unaligned + 1, packed, bytes);
+			if (decoded[k] != want[k])
+				fail_msg("%s: element %u is %.9g, not %.9g", info->name, k, decoded[k], want[k]);
+		if (is_encoding) {
+			info->from_f32(values, unaligned + 1, n);
+			assert_memory_equal(unaligned + 1, packed, bytes);
+		}
+		seen[type] = true;
 		free(packed);
 		free(want);
 		free(unaligned);
 	}
+	for (int type = 0; type < HR_TYPE_COUNT; type++)
+		assert_true(seen[type]);
 	free(values);
 	free(decoded);
 	fclose(f);
+}
+
+/* Normal deviates, roughly: a sum of twelve uniform ones. */
+static void fill_normal(float *x, size_t n)
+{
+	uint32_t seed = 1;
+	for (size_t i = 0; i < n; i++) {
+		x[i] = 0;
+		for (int k = 0; k < 12; k++)
+			x[i] += (float)(int32_t)(seed = seed * 1664525 + 1013904223) * 0x1p-32f;
+	}
+}
+
+/* The encoders the package lacks: root mean square error on normal deviates, a little above what
+ * was measured (on a model's weights llama.cpp's own do better by 0.6 % at most), and encoding
+ * anew what they wrote changes little. */
+static void test_encoders_lose_little(void **state)
+{
+	static const struct {
+		enum hr_type type;
+		double       bound;
+	} encoders[] = {{HR_TYPE_Q4_K, 0.075}, {HR_TYPE_Q5_K, 0.038}, {HR_TYPE_Q6_K, 0.019}};
+	enum { N = 256 * 64 };
+	static float   x[N], decoded[N], again[N];
+	static uint8_t packed[N];
+	(void)state;
+	fill_normal(x, N - 512);
+	for (int i = 0; i < 256; i++) /* no spread; and then zeros */
+		x[N - 512 + i] = -3;
+	for (size_t e = 0; e < sizeof encoders / sizeof *encoders; e++) {
+		const struct hr_type_info *info = hr_type_info(encoders[e].type);
+		double                     squares = 0;
+		info->from_f32(x, packed, N);
+		info->to_f32(packed, decoded, N);
+		for (int i = 0; i < N; i++)
+			squares += (double)(x[i] - decoded[i]) * (double)(x[i] - decoded[i]);
+		print_message("%s: error %.4f\n", info->name, sqrt(squares / N));
+		assert_true(sqrt(squares / N) < encoders[e].bound);
+		info->from_f32(decoded, packed, N);
+		info->to_f32(packed, again, N);
+		squares = 0;
+		for (int i = 0; i < N; i++)
+			squares += (double)(again[i] - decoded[i]) * (double)(again[i] - decoded[i]);
+		assert_true(sqrt(squares / N) < encoders[e].bound / 4);
+	}
 }
 
 static void test_half_floats_are_exact(void **state)
@@ -112,6 +164,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_agrees_with_gguf_package),
+	    cmocka_unit_test(test_encoders_lose_little),
 	    cmocka_unit_test(test_half_floats_are_exact),
 	    cmocka_unit_test(test_half_floats_round_to_even),
 	    cmocka_unit_test(test_names),

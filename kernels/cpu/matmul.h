@@ -8,8 +8,9 @@
  *     FMA; hr__matmul_* reduce the lanes in one fixed tree at the end.
  *   block types: x is quantised too, to 16 bits, 32 values at a time. The dot
  *     product of two blocks is an exact int32 dot; acc = fma(dot, d_w * d_x, acc),
- *     block after block (Q4_1 then adds fma(m_w, d_x * sum x, acc)). As a dot is
- *     exact, it may be computed in any way.
+ *     block after block (types with a minimum then add fma(m_w, d_x * sum x, acc)).
+ *     Types with scales of 16 weights do this for either half of a block in turn. As
+ *     a dot is exact, it may be computed in any way.
  *
  * Why 16 bits: a few channels of a transformer's activations are some hundred
  * times larger than their neighbours, and the largest of 32 sets the step of all.
@@ -40,9 +41,11 @@ struct hr__matmul_xq {
 		int8_t  plane[2][HR__MATMUL_BLOCK]; /* v = 256 * plane[0] + plane[1] */
 	};
 	float   d;
-	float   dsum;       /* d * sum of v */
-	int32_t minus_sum;  /* -(sum of v): what weights that are too large by 1 give too much */
-	int32_t padding[5]; /* to 96 bytes: no plane crosses a cache line */
+	float   dsum;      /* d * sum of v */
+	int32_t minus_sum; /* -(sum of v): what weights that are too large by 1 give too much */
+	float   dhalf[2];  /* the same of either half, for types with scales of 16 weights */
+	int32_t minus_half[2];
+	int32_t padding; /* to 96 bytes: no plane crosses a cache line */
 };
 
 /* One call. Tokens are quantised in tiles of `tile` (a power of two) that stand
@@ -61,6 +64,8 @@ struct hr__matmul_job {
 /* Rows [begin, end) of one product, all tokens; begin is a multiple of HR__MATMUL_ROWS. */
 typedef void hr__matmul_fn(const struct hr__matmul_job *job, const struct hr_matmul *product, int32_t begin,
                            int32_t end);
+
+enum { HR__MATMUL_FIRST_BLOCK_TYPE = HR_TYPE_Q8_0 }; /* the others follow */
 
 struct hr__matmul_kernels {
 	int32_t tile; /* tokens that stand together when they are more than HR__MATMUL_FEW */

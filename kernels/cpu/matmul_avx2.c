@@ -68,8 +68,6 @@ const struct hr__matmul_kernels hr__matmul_avx2 = {
             [HR_TYPE_F32] = rows_float,
             [HR_TYPE_F16] = rows_float,
             [HR_TYPE_BF16] = rows_float,
-            [HR_TYPE_Q8_0] = hr__matmul_quant_avx2,
-            [HR_TYPE_Q4_0] = hr__matmul_quant_avx2,
-            [HR_TYPE_Q4_1] = hr__matmul_quant_avx2,
+            [HR__MATMUL_FIRST_BLOCK_TYPE... HR_TYPE_COUNT - 1] = hr__matmul_quant_avx2,
         },
 };

@@ -48,52 +48,38 @@ INLINE void put_values(struct hr__matmul_xq *xq, const int32_t v[HR__MATMUL_BLOC
 
 #include "kernels/cpu/matmul_quantize.inc"
 
-struct block {
-	float   d, m;
-	int16_t q[HR__MATMUL_BLOCK]; /* weight = d * q + m */
-};
-
-static void unpack(enum hr_type type, const uint8_t *src, struct block *out)
-{
-	uint16_t half[2];
-	memcpy(half, src, sizeof half);
-	out->d = hr__f16_to_f32(half[0]);
-	out->m = type == HR_TYPE_Q4_1 ? hr__f16_to_f32(half[1]) : 0;
-	src += type == HR_TYPE_Q4_1 ? 4 : 2;
-	if (type == HR_TYPE_Q8_0) {
-		for (int i = 0; i < HR__MATMUL_BLOCK; i++)
-			out->q[i] = (int8_t)src[i];
-		return;
-	}
-	int16_t zero = type == HR_TYPE_Q4_0 ? 8 : 0;
-	for (int i = 0; i < HR__MATMUL_BLOCK / 2; i++) {
-		out->q[i] = (int16_t)((src[i] & 15) - zero);
-		out->q[i + HR__MATMUL_BLOCK / 2] = (int16_t)((src[i] >> 4) - zero);
-	}
-}
-
-static int32_t dot(const int16_t *a, const int16_t *b)
+/* Columns [16 * begin, 16 * end). */
+static int32_t dot(const int8_t *a, const int16_t *b, int begin, int end)
 {
 	int32_t s = 0;
-	for (int i = 0; i < HR__MATMUL_BLOCK; i++)
+	for (int i = 16 * begin; i < 16 * end; i++)
 		s += a[i] * b[i];
 	return s;
+}
+
+/* Both halves of a block, where each has a scale, or all of it at once. */
+static float dot_part(const struct hr_type_part *w, const struct hr__matmul_xq *x, bool halves, float acc)
+{
+	if (!halves)
+		return acc + (float)dot(w->q, x->v, 0, 2) * (w->d[0] * x->d) + w->m[0] * x->dsum;
+	for (int h = 0; h < 2; h++)
+		acc = acc + (float)dot(w->q, x->v, h, h + 1) * (w->d[h] * x->d) + w->m[h] * x->dhalf[h];
+	return acc;
 }
 
 /* One row, one tile of tokens. */
 static void row_dots(const struct hr__matmul_job *job, enum hr_type type, const uint8_t *w,
                      const struct hr__matmul_xq *x, float acc[HR__MATMUL_FEW])
 {
+	const struct hr_type_info *info = hr_type_info(type);
+	int                        parts = (int)info->block_elems / HR__MATMUL_BLOCK;
+	bool                       halves = type == HR_TYPE_Q2_K || type == HR_TYPE_Q3_K || type == HR_TYPE_Q6_K;
 	memset(acc, 0, HR__MATMUL_FEW * sizeof *acc);
-	for (int32_t k = 0; k < job->cols;
-	     k += HR__MATMUL_BLOCK, x += job->tile, w += hr_type_info(type)->block_bytes) {
-		struct block block;
-		unpack(type, w, &block);
-		for (int32_t t = 0; t < job->tile; t++) {
-			acc[t] += (float)dot(block.q, x[t].v) * (block.d * x[t].d);
-			if (type == HR_TYPE_Q4_1)
-				acc[t] += block.m * x[t].dsum;
-		}
+	for (int32_t b = 0; b < job->cols / HR__MATMUL_BLOCK; b++, x += job->tile) {
+		struct hr_type_part part;
+		info->unpack(w + (size_t)(b / parts) * info->block_bytes, b % parts, &part);
+		for (int32_t t = 0; t < job->tile; t++)
+			acc[t] = dot_part(&part, &x[t], halves, acc[t]);
 	}
 }
 
@@ -123,8 +109,6 @@ const struct hr__matmul_kernels hr__matmul_portable = {
             [HR_TYPE_F32] = rows_float,
             [HR_TYPE_F16] = rows_float,
             [HR_TYPE_BF16] = rows_float,
-            [HR_TYPE_Q8_0] = rows_quant,
-            [HR_TYPE_Q4_0] = rows_quant,
-            [HR_TYPE_Q4_1] = rows_quant,
+            [HR__MATMUL_FIRST_BLOCK_TYPE... HR_TYPE_COUNT - 1] = rows_quant,
         },
 };

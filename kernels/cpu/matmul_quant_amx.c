@@ -4,9 +4,9 @@
  *
  * A panel lies in memory as a tile wants its second factor: 8 rows of four columns
  * of 16 rows of weights. The first factor is one plane of 16 tokens (rows, 32
- * bytes each). tdpbssd gives 16 tokens x 16 rows of int32, a vector for each
- * token, that go to memory and from there into vectors: tiles hold no floats.
- * While the tiles of one block are under way, the vectors work on the one before.
+ * bytes each, or either half of them where scales are of 16 weights). tdpbssd gives 16 tokens x 16 rows of
+ * int32, a vector for each token, that go to memory and from there into vectors: tiles hold no floats. While
+ * the tiles of one block are under way, the vectors work on the one before.
  *
  * Tile instructions are written as assembly, for the compiler knows nothing of
  * what they read and write. */
@@ -23,9 +23,13 @@ struct tile_config { /* as ldtilecfg reads it */
 	uint8_t  rows[16];
 };
 
-/* tmm0, tmm1: products of the planes; tmm2, tmm3: planes; tmm4: panel */
-static const struct tile_config config = {
-    .palette = 1, .row_bytes = {64, 64, 32, 32, 64}, .rows = {TILE, TILE, TILE, TILE, VECTORS}};
+/* tmm0..3: products of half 0 (or both) and half 1 with the planes; tmm4, 5: planes; tmm6: panel */
+static const struct tile_config configs[2] = {
+    {.palette = 1, .row_bytes = {64, 64, 0, 0, 32, 32, 64}, .rows = {TILE, TILE, 0, 0, TILE, TILE, VECTORS}},
+    {.palette = 1,
+     .row_bytes = {64, 64, 64, 64, 16, 16, 64},
+     .rows = {TILE, TILE, TILE, TILE, TILE, TILE, VECTORS / 2}},
+};
 
 #define TILE_LOAD(n, p, stride)                                                                              \
 	__asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n : : "r"(p), "r"((int64_t)(stride)) : "memory")
@@ -42,32 +46,47 @@ INLINE void prepare(enum hr_type type, struct panel *p)
 }
 
 struct products {
-	ivec plane[2][TILE];
+	ivec half[2][2][TILE]; /* with either plane; half[0] alone where scales are of 32 weights */
 };
 
-INLINE void start_block(const struct panel *p, const struct hr__matmul_xq *x, struct products *to)
+INLINE void start_block(enum hr_type type, const struct panel *p, const struct hr__matmul_xq *x,
+                        struct products *to)
 {
-	TILE_LOAD(4, p->q, sizeof(ivec));
-	TILE_LOAD(2, x->plane[0], sizeof *x);
+	TILE_LOAD(6, p->q, sizeof(ivec));
+	TILE_LOAD(4, x->plane[0], sizeof *x);
 	TILE_ZERO(0);
-	TILE_DOT(0, 2, 4);
-	TILE_LOAD(3, x->plane[1], sizeof *x);
+	TILE_DOT(0, 4, 6);
+	TILE_LOAD(5, x->plane[1], sizeof *x);
 	TILE_ZERO(1);
-	TILE_DOT(1, 3, 4);
-	TILE_STORE(0, to->plane[0]);
-	TILE_STORE(1, to->plane[1]);
+	TILE_DOT(1, 5, 6);
+	if (has_halves(type)) {
+		TILE_LOAD(6, p->q + VECTORS / 2, sizeof(ivec));
+		TILE_LOAD(4, x->plane[0] + BLOCK / 2, sizeof *x);
+		TILE_ZERO(2);
+		TILE_DOT(2, 4, 6);
+		TILE_LOAD(5, x->plane[1] + BLOCK / 2, sizeof *x);
+		TILE_ZERO(3);
+		TILE_DOT(3, 5, 6);
+	}
+	TILE_STORE(0, to->half[0][0]);
+	TILE_STORE(1, to->half[0][1]);
+	if (has_halves(type)) {
+		TILE_STORE(2, to->half[1][0]);
+		TILE_STORE(3, to->half[1][1]);
+	}
 }
 
 INLINE void end_block(enum hr_type type, const struct panel *p, const struct hr__matmul_xq *x,
                       const struct products *from, vec acc[TILE])
 {
 	HR_UNROLL
-	for (int t = 0; t < TILE; t++) {
-		ivec dot = _mm512_add_epi32(_mm512_slli_epi32(from->plane[0][t], 8), from->plane[1][t]);
-		acc[t] = vec_fma(vec_of_int(dot), vec_mul(p->d, vec_set1(x[t].d)), acc[t]);
-		if (type == HR_TYPE_Q4_1)
-			acc[t] = vec_fma(p->m, vec_set1(x[t].dsum), acc[t]);
-	}
+	for (int t = 0; t < TILE; t++)
+		for (int h = 0; h < (has_halves(type) ? 2 : 1); h++) {
+			ivec dot = _mm512_add_epi32(_mm512_slli_epi32(from->half[h][0][t], 8), from->half[h][1][t]);
+			acc[t] = vec_fma(vec_of_int(dot), vec_mul(p->d[h], vec_set1(x[t].d)), acc[t]);
+			if (has_min(type))
+				acc[t] = vec_fma(p->m[h], vec_set1(has_halves(type) ? x[t].dhalf[h] : x[t].dsum), acc[t]);
+		}
 }
 
 INLINE void tile_dots(enum hr_type type, int n, const struct panel *p, const struct hr__matmul_xq *x,
@@ -78,9 +97,9 @@ INLINE void tile_dots(enum hr_type type, int n, const struct panel *p, const str
 	HR_UNROLL
 	for (int t = 0; t < TILE; t++)
 		acc[t] = acc_out[t];
-	start_block(p, x, &products[0]);
+	start_block(type, p, x, &products[0]);
 	for (int b = 1; b < n; b++) {
-		start_block(p + b, x + b * TILE, &products[b & 1]);
+		start_block(type, p + b, x + b * TILE, &products[b & 1]);
 		end_block(type, p + b - 1, x + (b - 1) * TILE, &products[(b - 1) & 1], acc);
 	}
 	end_block(type, p + n - 1, x + (n - 1) * TILE, &products[(n - 1) & 1], acc);
@@ -94,7 +113,7 @@ INLINE void tile_dots(enum hr_type type, int n, const struct panel *p, const str
 void hr__matmul_quant_amx(const struct hr__matmul_job *job, const struct hr_matmul *product, int32_t begin,
                           int32_t end)
 {
-	__asm__ volatile("ldtilecfg %0" : : "m"(config));
-	rows_quant(job, product, begin, end);
+	__asm__ volatile("ldtilecfg %0" : : "m"(configs[has_halves(product->w.type)]));
+	rows_of[product->w.type](job, product, begin, end);
 	__asm__ volatile("tilerelease");
 }

@@ -34,11 +34,24 @@ INLINE ivec ivec_gather(const uint8_t *base, ivec offset)
 {
 	return _mm256_i32gather_epi32((const void *)base, offset, 1);
 }
-INLINE ivec ivec_shift16(ivec v) { return _mm256_srli_epi32(v, 16); }
-
-INLINE ivec low_nibbles(ivec v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
-INLINE ivec high_nibbles(ivec v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
-INLINE ivec flip_signs(ivec v) { return _mm256_xor_si256(v, _mm256_set1_epi8((char)0x80)); }
+INLINE ivec ivec_broadcast(int32_t i) { return _mm256_set1_epi32(i); }
+INLINE ivec ivec_max(ivec a, ivec b) { return _mm256_max_epi32(a, b); }
+INLINE ivec ivec_min(ivec a, ivec b) { return _mm256_min_epi32(a, b); }
+INLINE vec  vec_of_bits(ivec v) { return _mm256_castsi256_ps(v); }
+INLINE ivec look_up(const uint8_t table[16], ivec v)
+{
+	return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)), v);
+}
+INLINE ivec pick_byte(ivec v, int i) /* of each lane, to all its bytes */
+{
+	const ivec in_lanes = _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+	return _mm256_shuffle_epi8(v, _mm256_add_epi8(in_lanes, _mm256_set1_epi8((char)i)));
+}
+INLINE ivec where_bits(ivec v, ivec bits,
+                       ivec then) /* bytes of `then` where all of the bits are set, else 0 */
+{
+	return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(v, bits), bits), then);
+}
 
 INLINE __m128i load16(const uint8_t *p) { return _mm_loadu_si128((const void *)p); }
 
@@ -56,12 +69,10 @@ INLINE void turn(const uint8_t *const row[ROWS], int64_t at, ivec out[4])
 	out[3] = _mm256_unpackhi_epi64(high01, high23);
 }
 
-INLINE ivec dot_of(const ivec q[8], int zero_shift, const struct hr__matmul_xq *x)
+INLINE ivec dot_of(const ivec *q, int begin, int end, ivec start, const struct hr__matmul_xq *x)
 {
-	ivec sum = _mm256_setzero_si256();
-	if (zero_shift >= 0)
-		sum = _mm256_slli_epi32(_mm256_set1_epi32(x->minus_sum), zero_shift);
-	for (int j = 0; j < 8; j++) {
+	ivec sum = start;
+	for (int j = begin; j < end; j++) {
 		int32_t even, odd;
 		memcpy(&even, x->v + 4 * j, sizeof even);
 		memcpy(&odd, x->v + 4 * j + 2, sizeof odd);
@@ -93,5 +104,5 @@ INLINE void tile_dots(enum hr_type type, int n, const struct panel *p, const str
 void hr__matmul_quant_avx2(const struct hr__matmul_job *job, const struct hr_matmul *product, int32_t begin,
                            int32_t end)
 {
-	rows_quant(job, product, begin, end);
+	rows_of[product->w.type](job, product, begin, end);
 }

@@ -22,5 +22,5 @@ INLINE void tile_dots(enum hr_type type, int n, const struct panel *p, const str
 void hr__matmul_quant_avx512(const struct hr__matmul_job *job, const struct hr_matmul *product, int32_t begin,
                              int32_t end)
 {
-	rows_quant(job, product, begin, end);
+	rows_of[product->w.type](job, product, begin, end);
 }

@@ -25,14 +25,25 @@ INLINE vec  vec_of_half(ivec v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v
 
 INLINE ivec ivec_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 INLINE ivec ivec_gather(const uint8_t *base, ivec offset) { return _mm512_i32gather_epi32(offset, base, 1); }
-INLINE ivec ivec_shift16(ivec v) { return _mm512_srli_epi32(v, 16); }
 
 INLINE ivec ivec_broadcast(int32_t i) { return _mm512_set1_epi32(i); }
-INLINE ivec ivec_shift_left(ivec v, int n) { return _mm512_slli_epi32(v, (unsigned)n); }
-
-INLINE ivec low_nibbles(ivec v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
-INLINE ivec high_nibbles(ivec v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
-INLINE ivec flip_signs(ivec v) { return _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80)); }
+INLINE ivec ivec_max(ivec a, ivec b) { return _mm512_max_epi32(a, b); }
+INLINE ivec ivec_min(ivec a, ivec b) { return _mm512_min_epi32(a, b); }
+INLINE vec  vec_of_bits(ivec v) { return _mm512_castsi512_ps(v); }
+INLINE ivec look_up(const uint8_t table[16], ivec v)
+{
+	return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table)), v);
+}
+INLINE ivec pick_byte(ivec v, int i) /* of each lane, to all its bytes */
+{
+	const ivec in_lanes = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+	return _mm512_shuffle_epi8(v, _mm512_add_epi8(in_lanes, _mm512_set1_epi8((char)i)));
+}
+INLINE ivec where_bits(ivec v, ivec bits,
+                       ivec then) /* bytes of `then` where all of the bits are set, else 0 */
+{
+	return _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(v, bits), then);
+}
 
 INLINE __m128i load16(const uint8_t *p) { return _mm_loadu_si128((const void *)p); }
 
@@ -55,12 +66,10 @@ INLINE void turn(const uint8_t *const row[ROWS], int64_t at, ivec out[4])
 
 /* vpdpbusd adds four products of an unsigned and a signed byte to 32 bits, in each
  * lane: weights are the unsigned factor, each plane of x has a chain of its own. */
-INLINE ivec dot_of(const ivec q[8], int zero_shift, const struct hr__matmul_xq *x)
+INLINE ivec dot_of(const ivec *q, int begin, int end, ivec start, const struct hr__matmul_xq *x)
 {
-	ivec high = _mm512_setzero_si512(), low = high;
-	if (zero_shift >= 0)
-		low = _mm512_slli_epi32(_mm512_set1_epi32(x->minus_sum), (unsigned)zero_shift);
-	for (int j = 0; j < 8; j++) {
+	ivec high = _mm512_setzero_si512(), low = start;
+	for (int j = begin; j < end; j++) {
 		int32_t four[2];
 		memcpy(&four[0], x->plane[0] + 4 * j, sizeof four[0]);
 		memcpy(&four[1], x->plane[1] + 4 * j, sizeof four[1]);

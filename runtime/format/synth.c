@@ -84,13 +84,31 @@ static int each_tensor(struct synth *s, tensor_fn fn)
 	return rc;
 }
 
-/* Vectors are f32; a row that is no multiple of the block stays f16. */
+/* What takes the place of a type whose block is too long for the rows: as in llama.cpp. */
+static enum hr_type shorter(enum hr_type type)
+{
+	switch (type) {
+	case HR_TYPE_Q4_K:
+		return HR_TYPE_Q5_0;
+	case HR_TYPE_Q5_K:
+		return HR_TYPE_Q5_1;
+	case HR_TYPE_Q6_K:
+		return HR_TYPE_Q8_0;
+	default:
+		return HR_TYPE_F16;
+	}
+}
+
+/* Vectors are f32; a row that is no multiple of the block gets a type with a shorter one. */
 static enum hr_type type_of(const struct synth *s, const struct hr_role *role)
 {
 	if (!role->rows)
 		return HR_TYPE_F32;
-	uint64_t cols = hr_dim_size(role->cols, &s->shape->hparams);
-	return cols % hr_type_info(s->type)->block_elems ? HR_TYPE_F16 : s->type;
+	uint64_t     cols = hr_dim_size(role->cols, &s->shape->hparams);
+	enum hr_type type = s->type;
+	while (cols % hr_type_info(type)->block_elems)
+		type = shorter(type);
+	return type;
 }
 
 static uint64_t elems_of(const struct synth *s, const struct hr_role *role)
@@ -140,20 +158,12 @@ static void write_hparams(struct synth *s)
 /* ggml's number for "mostly of this type". */
 static uint32_t file_type(enum hr_type type)
 {
-	switch (type) {
-	case HR_TYPE_F16:
-		return 1;
-	case HR_TYPE_Q4_0:
-		return 2;
-	case HR_TYPE_Q4_1:
-		return 3;
-	case HR_TYPE_Q8_0:
-		return 7;
-	case HR_TYPE_BF16:
-		return 32;
-	default:
-		return 0;
-	}
+	static const uint32_t numbers[HR_TYPE_COUNT] = {
+	    [HR_TYPE_F16] = 1,   [HR_TYPE_Q4_0] = 2,  [HR_TYPE_Q4_1] = 3,   [HR_TYPE_Q8_0] = 7,
+	    [HR_TYPE_Q5_0] = 8,  [HR_TYPE_Q5_1] = 9,  [HR_TYPE_Q4_K] = 14,  [HR_TYPE_Q5_K] = 16,
+	    [HR_TYPE_Q6_K] = 18, [HR_TYPE_BF16] = 32, [HR_TYPE_MXFP4] = 38,
+	};
+	return numbers[type];
 }
 
 static void write_vocab(struct synth *s)
@@ -367,13 +377,17 @@ int hr_synth(const char *path, const char *like, const char *type, uint64_t seed
 {
 	if (!path || !*path || !like || !type)
 		return hr__fail(err, HR_EINVAL, "A path, a shape and a type are needed; shapes are %s, types %s.",
-		                hr_synth_shapes(), hr__type_list());
+		                hr_synth_shapes(), hr__written_type_list());
 	struct synth s = {.path = path, .seed = seed, .progress = progress, .user = user, .err = err, .fd = -1};
 	int          type_id = hr_type_of_name(type);
 	if (type_id < 0)
 		return hr__fail(err, HR_EINVAL, "The weight type '%s' is unknown; known are %s.", type,
-		                hr__type_list());
+		                hr__written_type_list());
 	s.type = type_id;
+	if (!hr_type_info(s.type)->from_f32)
+		return hr__fail(err, HR_EUNSUPPORTED,
+		                "Weights of the type '%s' are read, but not written; choose %s.", type,
+		                hr__written_type_list());
 	s.shape = hr__synth_find_shape(like);
 	if (!s.shape)
 		return hr__fail(err, HR_EINVAL, "The shape '%s' is unknown; known are %s.", like, hr_synth_shapes());

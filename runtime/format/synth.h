@@ -19,7 +19,8 @@ const struct hr_synth_shape *hr__synth_find_shape(const char *name);
 enum hr_token_type hr__synth_token(int32_t id, char text[HR_SYNTH_TOKEN_BYTES], float *score);
 
 /* Random numbers of one tensor: normal-ish, mean `mean`, standard deviation `sigma`. A float type draws from
- * `values`, a quantized one draws quants and takes its block scales from `scales`. */
+ * `values`, most block types draw whole blocks from there; Q8_0 and Q4 draw quants and take their block
+ * scales from `scales`. */
 #define HR_SYNTH_VALUES 4096
 #define HR_SYNTH_SCALES 64
 struct hr_synth_weights {
@@ -31,8 +32,8 @@ struct hr_synth_weights {
 void hr__synth_weights_init(struct hr_synth_weights *w, enum hr_type type, float mean, float sigma,
                             uint64_t seed);
 
-/* Encode elements [first, first + n) of the tensor at dst; both multiples of 32 but for the tensor's end.
- * What an element is depends on w and its index alone. */
+/* Encode elements [first, first + n) of the tensor at dst; both multiples of the block but for the tensor's
+ * end. What an element is depends on w and its index alone. */
 void hr__synth_weights_fill(const struct hr_synth_weights *w, void *dst, uint64_t first, uint64_t n);
 
 /* A seed for part `index` of `seed`. */

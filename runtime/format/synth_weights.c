@@ -9,7 +9,8 @@
  * their mean is exact. Quantized blocks: sums of two uniform quants, symmetric
  * about zero, made eight or sixteen at a time inside a 64-bit word; the block's
  * scale is one of 64 that differ by up to a factor of 5/3, so that a kernel which
- * takes the wrong block's scale is found out. */
+ * takes the wrong block's scale is found out. Other block types draw whole blocks, out
+ * of 4096 deviates encoded once per tensor, block by block with such scales. */
 #include "runtime/format/synth.h"
 
 #include <endian.h>
@@ -41,11 +42,17 @@ static double deviate(uint64_t seed, uint64_t index)
 	return ((double)sum + 6.0) / 65536.0 - 6.0;
 }
 
+/* Blocks of the types made here have a scale of their own; for floats, it is 1. */
+static float scale_of(int block, int n_blocks) { return 0.75f + 0.5f * (float)block / (float)(n_blocks - 1); }
+
 static void init_values(struct hr_synth_weights *w, float mean, float sigma)
 {
 	float x[HR_SYNTH_VALUES];
+	int   block = (int)hr_type_info(w->type)->block_elems;
 	for (int i = 0; i < HR_SYNTH_VALUES; i += 2) {
 		float d = (float)deviate(~w->seed, (uint64_t)i) * sigma;
+		if (block > 1)
+			d *= scale_of(i / block, HR_SYNTH_VALUES / block);
 		x[i] = mean + d;
 		x[i + 1] = mean - d;
 	}
@@ -56,7 +63,7 @@ static void init_scales(struct hr_synth_weights *w, float sigma)
 {
 	float d = sigma / (w->type == HR_TYPE_Q8_0 ? Q8_SIGMA : Q4_SIGMA);
 	for (int i = 0; i < HR_SYNTH_SCALES; i++) {
-		float pair[2] = {d * (0.75f + 0.5f * (float)i / (HR_SYNTH_SCALES - 1))};
+		float pair[2] = {d * scale_of(i, HR_SYNTH_SCALES)};
 		pair[1] = -8 * pair[0];
 		hr_type_info(HR_TYPE_F16)->from_f32(pair, w->scales[i], 2);
 	}
@@ -67,10 +74,10 @@ void hr__synth_weights_init(struct hr_synth_weights *w, enum hr_type type, float
 {
 	w->type = type;
 	w->seed = seed;
-	if (hr_type_info(type)->block_elems == 1)
-		init_values(w, mean, sigma);
-	else
+	if (type == HR_TYPE_Q8_0 || type == HR_TYPE_Q4_0 || type == HR_TYPE_Q4_1)
 		init_scales(w, sigma);
+	else
+		init_values(w, mean, sigma);
 }
 
 /* `size` is 2 or 4, a constant where this is inlined. */
@@ -123,6 +130,16 @@ static void fill_q8(const struct hr_synth_weights *w, uint8_t *dst, uint64_t blo
 	}
 }
 
+static void fill_blocks(const struct hr_synth_weights *w, uint8_t *dst, uint64_t first, uint64_t n)
+{
+	const struct hr_type_info *type = hr_type_info(w->type);
+	uint64_t                   n_blocks = HR_SYNTH_VALUES / type->block_elems;
+	for (uint64_t i = 0; i < n; i += type->block_elems, dst += type->block_bytes) {
+		uint64_t block = hr__synth_mix(w->seed, (first + i) / type->block_elems) % n_blocks;
+		memcpy(dst, w->values + block * type->block_bytes, type->block_bytes);
+	}
+}
+
 void hr__synth_weights_fill(const struct hr_synth_weights *w, void *dst, uint64_t first, uint64_t n)
 {
 	switch (w->type) {
@@ -142,7 +159,8 @@ void hr__synth_weights_fill(const struct hr_synth_weights *w, void *dst, uint64_
 	case HR_TYPE_Q4_1:
 		fill_q4(w, dst, first / 32, n / 32, 4);
 		break;
-	case HR_TYPE_COUNT:
+	default:
+		fill_blocks(w, dst, first, n);
 		break;
 	}
 }
