@@ -9,9 +9,9 @@ static const char *const status_names[] = {
 static void print_check(void *user, const struct hr_check *check)
 {
 	(void)user;
-	printf("%-12s %-8s %s\n", check->name, status_names[check->status], check->detail);
+	printf("%-22s %-8s %s\n", check->name, status_names[check->status], check->detail);
 	if (check->advice && *check->advice)
-		printf("%-21s -> %s\n", "", check->advice);
+		printf("%-31s -> %s\n", "", check->advice);
 	fflush(stdout);
 }
 

@@ -24,8 +24,7 @@ static int open_cuda(struct hr_backend *backend, int ordinal, const struct hr_pl
 {
 	(void)backend, (void)o;
 	return hr__fail(err, HR_EUNSUPPORTED,
-	                "Device cuda:%d was asked for, but this build has no CUDA device; use --device cpu.",
-	                ordinal);
+	                "This build has no CUDA device, so there is no cuda:%d; use --device cpu.", ordinal);
 }
 #endif
 

@@ -4,11 +4,12 @@
  * topology, device), so that what is said here is what will happen there. The disk
  * is measured with a file that has no name: whatever ends the program, nothing is
  * left behind. */
+#include "runtime/doctor.h"
+
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/topology.h"
-#include "headrace/headrace.h"
 #include "io/hostmem.h"
 #include "io/reader.h"
 #include "kernels/device/device.h"
@@ -30,16 +31,10 @@
 #define MIB (1024.0 * 1024.0)
 #define GIB (1024.0 * MIB)
 
-struct doctor {
-	hr_check_fn fn;
-	void       *user;
-};
-
-__attribute__((format(printf, 6, 7))) static void tell(const struct doctor *d, const char *name,
-                                                       enum hr_check_status status, double value,
-                                                       const char *advice, const char *fmt, ...)
+void hr__doctor_tell(const struct doctor *d, const char *name, enum hr_check_status status, double value,
+                     const char *advice, const char *fmt, ...)
 {
-	char    detail[512];
+	char    detail[1200];
 	va_list args;
 	va_start(args, fmt);
 	vsnprintf(detail, sizeof detail, fmt, args);
@@ -61,11 +56,11 @@ static void check_cpu(const struct doctor *d)
 	         __builtin_cpu_supports("avx512f") ? ", AVX-512" : "",
 	         __builtin_cpu_supports("avx512vnni") ? ", VNNI" : "");
 #endif
-	tell(d, "cpu", wide ? HR_CHECK_OK : HR_CHECK_SLOW, cores,
-	     "The CPU kernels are written for AVX2 and up; others run, but slowly.", "%d %s, %s", cores,
-	     cores == 1 ? "core" : "cores", isa);
+	hr__doctor_tell(d, "cpu", wide ? HR_CHECK_OK : HR_CHECK_SLOW, cores,
+	                "The CPU kernels are written for AVX2 and up; others run, but slowly.", "%d %s, %s",
+	                cores, cores == 1 ? "core" : "cores", isa);
 	int nodes = hr_topology_n_nodes();
-	tell(d, "numa", HR_CHECK_OK, nodes, "", "%d %s", nodes, nodes == 1 ? "node" : "nodes");
+	hr__doctor_tell(d, "numa", HR_CHECK_OK, nodes, "", "%d %s", nodes, nodes == 1 ? "node" : "nodes");
 }
 
 static void check_memory(const struct doctor *d)
@@ -76,20 +71,21 @@ static void check_memory(const struct doctor *d)
 	struct hr_error               err;
 	struct sysinfo                machine;
 	if (hr_device_host_open(&device, &options, &err)) {
-		tell(d, "memory", HR_CHECK_MISSING, 0, "", "%s", err.message);
+		hr__doctor_tell(d, "memory", HR_CHECK_MISSING, 0, "", "%s", err.message);
 		return;
 	}
 	bool known = !device->ops->memory(device, &memory) && !sysinfo(&machine);
 	device->ops->close(device);
 	if (!known) {
-		tell(d, "memory", HR_CHECK_MISSING, 0, "", "The system doesn't say how much memory is free.");
+		hr__doctor_tell(d, "memory", HR_CHECK_MISSING, 0, "",
+		                "The system doesn't say how much memory is free.");
 		return;
 	}
 	double installed = (double)machine.totalram * machine.mem_unit;
 	bool   limited = (double)memory.total_bytes < 0.98 * installed;
-	tell(d, "memory", HR_CHECK_OK, (double)memory.free_bytes, "", "%.1f GiB free of %.1f GiB%s",
-	     (double)memory.free_bytes / GIB, (double)memory.total_bytes / GIB,
-	     limited ? ", which is the limit of this cgroup" : "");
+	hr__doctor_tell(d, "memory", HR_CHECK_OK, (double)memory.free_bytes, "", "%.1f GiB free of %.1f GiB%s",
+	                (double)memory.free_bytes / GIB, (double)memory.total_bytes / GIB,
+	                limited ? ", which is the limit of this cgroup" : "");
 }
 
 static void check_memlock(const struct doctor *d)
@@ -99,10 +95,10 @@ static void check_memlock(const struct doctor *d)
 	    "`ulimit -l`, LimitMEMLOCK= or docker's --ulimit memlock=-1.";
 	size_t bytes = hr_hostmem_lockable_bytes();
 	if (bytes == SIZE_MAX)
-		tell(d, "memlock", HR_CHECK_OK, 0, "", "no limit");
+		hr__doctor_tell(d, "memlock", HR_CHECK_OK, 0, "", "no limit");
 	else
-		tell(d, "memlock", (double)bytes >= 256 * MIB ? HR_CHECK_OK : HR_CHECK_SLOW, (double)bytes, advice,
-		     "%.1f MiB", (double)bytes / MIB);
+		hr__doctor_tell(d, "memlock", (double)bytes >= 256 * MIB ? HR_CHECK_OK : HR_CHECK_SLOW, (double)bytes,
+		                advice, "%.1f MiB", (double)bytes / MIB);
 }
 
 /* The word in [brackets] of a file of choices; "unknown" without one. */
@@ -125,9 +121,9 @@ static void check_huge_pages(const struct doctor *d)
 	read_chosen("/sys/kernel/mm/transparent_hugepage/enabled", mode);
 	bool huge = !hr_hostmem_init(&mem, 8u << 20, -1, NULL) && mem.huge;
 	hr_hostmem_release(&mem);
-	tell(d, "huge_pages", huge ? HR_CHECK_OK : HR_CHECK_SLOW, 0,
-	     "As root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled.", "%s (transparent: %s)",
-	     huge ? "granted" : "not granted", mode);
+	hr__doctor_tell(d, "huge_pages", huge ? HR_CHECK_OK : HR_CHECK_SLOW, 0,
+	                "As root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled.",
+	                "%s (transparent: %s)", huge ? "granted" : "not granted", mode);
 }
 
 /* ---- io_uring ------------------------------------------------------------------- */
@@ -148,7 +144,7 @@ static void check_io_uring(const struct doctor *d)
 	uname(&system);
 	int fd = (int)syscall(SYS_io_uring_setup, 8u, &params);
 	if (fd < 0) {
-		tell(
+		hr__doctor_tell(
 		    d, "io_uring", HR_CHECK_SLOW, 0,
 		    errno == ENOSYS
 		        ? "This kernel has none; reads go through a pool of threads."
@@ -163,7 +159,7 @@ static void check_io_uring(const struct doctor *d)
 		if (params.features & features[i].bit)
 			snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", features[i].name);
 	}
-	tell(d, "io_uring", HR_CHECK_OK, 0, "", "allowed by Linux %s; %s", system.release, names);
+	hr__doctor_tell(d, "io_uring", HR_CHECK_OK, 0, "", "allowed by Linux %s; %s", system.release, names);
 }
 
 /* ---- The disk -------------------------------------------------------------------- */
@@ -283,10 +279,10 @@ static int64_t fill_file(int fd, uint64_t wanted, const struct hr_hostmem *mem, 
 static void tell_direct(const struct doctor *d, const struct hr_file *file)
 {
 	if (file->fd_direct >= 0)
-		tell(d, "o_direct", HR_CHECK_OK, file->offset_align, "", "memory on %u bytes, offsets on %u",
-		     file->mem_align, file->offset_align);
+		hr__doctor_tell(d, "o_direct", HR_CHECK_OK, file->offset_align, "",
+		                "memory on %u bytes, offsets on %u", file->mem_align, file->offset_align);
 	else
-		tell(
+		hr__doctor_tell(
 		    d, "o_direct", HR_CHECK_SLOW, 0,
 		    "Weights pass through the page cache, which costs a copy and memory; keep models on ext4 or XFS.",
 		    "refused by this file system: %s", file->direct_refused);
@@ -307,29 +303,29 @@ static void check_disk(const struct doctor *d, const char *directory)
 	int               fd = open_nameless(directory, &err);
 
 	if (fd < 0) {
-		tell(d, "disk", HR_CHECK_MISSING, 0, elsewhere, "%s", err.message);
+		hr__doctor_tell(d, "disk", HR_CHECK_MISSING, 0, elsewhere, "%s", err.message);
 		return;
 	}
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	if (!fstatvfs(fd, &fs) && (uint64_t)fs.f_bavail * fs.f_frsize < 2 * wanted)
 		wanted = (uint64_t)fs.f_bavail * fs.f_frsize / 2 / READ_BYTES * READ_BYTES;
 	if (!wanted) {
-		tell(d, "disk", HR_CHECK_MISSING, 0, elsewhere, "%s is full", directory);
+		hr__doctor_tell(d, "disk", HR_CHECK_MISSING, 0, elsewhere, "%s is full", directory);
 		goto done;
 	}
 	if (hr_hostmem_init(&mem, READS * READ_BYTES, -1, &err) ||
 	    (bytes = fill_file(fd, wanted, &mem, &err)) < 0 || hr_file_open(&file, path, &err)) {
-		tell(d, "disk", HR_CHECK_MISSING, 0, elsewhere, "%s", err.message);
+		hr__doctor_tell(d, "disk", HR_CHECK_MISSING, 0, elsewhere, "%s", err.message);
 		goto done;
 	}
 	tell_direct(d, &file);
 	if (measure_reads(&file, (uint64_t)bytes, &mem, &gbps, &reader, &err))
-		tell(d, "disk", HR_CHECK_MISSING, 0, elsewhere, "%s", err.message);
+		hr__doctor_tell(d, "disk", HR_CHECK_MISSING, 0, elsewhere, "%s", err.message);
 	else
-		tell(d, "disk", gbps >= 1 ? HR_CHECK_OK : HR_CHECK_SLOW, gbps,
-		     "Streaming can't be faster than this; an NVMe drive reads several GB/s.",
-		     "%.2f GB/s, %.0f MiB with %s%s", gbps, (double)bytes / MIB, reader,
-		     file.fd_direct >= 0 ? "" : ", out of the page cache, so the drive may be slower");
+		hr__doctor_tell(d, "disk", gbps >= 1 ? HR_CHECK_OK : HR_CHECK_SLOW, gbps,
+		                "Streaming can't be faster than this; an NVMe drive reads several GB/s.",
+		                "%.2f GB/s, %.0f MiB with %s%s", gbps, (double)bytes / MIB, reader,
+		                file.fd_direct >= 0 ? "" : ", out of the page cache, so the drive may be slower");
 done:
 	hr_file_close(&file);
 	hr_hostmem_release(&mem);
@@ -351,7 +347,7 @@ int hr_doctor(const char *directory, hr_check_fn fn, void *user, struct hr_error
 	check_memory(&d);
 	check_memlock(&d);
 	check_huge_pages(&d);
-	tell(&d, "gpu", HR_CHECK_MISSING, 0, "The model runs on the CPU.", "built without the CUDA device");
+	hr__doctor_check_gpus(&d);
 	check_io_uring(&d);
 	check_disk(&d, directory);
 	return HR_OK;

@@ -392,7 +392,7 @@ int hr_model_measure_disk(const struct hr_model *model, const char *reader, doub
 
 enum hr_check_status { HR_CHECK_OK, HR_CHECK_SLOW, HR_CHECK_MISSING };
 struct hr_check {
-	const char          *name; /* "io_uring", "o_direct", "memlock", "disk", ... */
+	const char          *name; /* "io_uring", "disk", "gpu_memory", "link_to_gpu", ... */
 	enum hr_check_status status;
 	const char          *detail; /* what was found, with units */
 	const char          *advice; /* what to do; empty when ok */

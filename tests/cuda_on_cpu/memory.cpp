@@ -239,6 +239,7 @@ cudaError_t cudaFree(void *memory)
 	if (!memory)
 		return error;
 	wait_for_all();
+	reap(); /* what streams that are destroyed still had to do */
 	Machine                    &m = machine();
 	std::lock_guard<std::mutex> lock(m.mutex);
 	auto                        found = m.allocations.find((char *)memory);
