@@ -204,6 +204,15 @@ static cudaError_t take_card_memory(struct block *b)
 	return error;
 }
 
+/* Before memory goes. A FAILED device's waits end at once, so nobody knows whether
+ * work is still under way on it; where CUDA itself lives on, it may be. */
+static void settle(struct cuda_device *d)
+{
+	cudaSetDevice(d->ordinal);
+	if (atomic_load(&d->failed))
+		cudaDeviceSynchronize();
+}
+
 static void give_back(struct cuda_device *d, struct block *b)
 {
 	if (b->base && d->base.host_addressable) {
@@ -230,12 +239,14 @@ static int alloc_locked(struct cuda_device *d, struct block *b, struct hr_error 
 	cudaError_t error = d->base.host_addressable ? take_host_memory(d, b) : take_card_memory(b);
 	if (error == cudaErrorMemoryAllocation)
 		cudaGetLastError();
-	else if (check(d, error))
-		return fail_sentence(d, "it allocated memory", err);
+	else
+		rc = check(d, error);
 	/* Somebody else may have taken memory between the two looks. */
-	if (read_memory(d, &free, &total)) {
+	if (!rc)
+		rc = read_memory(d, &free, &total);
+	if (rc) {
 		give_back(d, b);
-		return fail_sentence(d, "its memory was looked up", err);
+		return fail_sentence(d, "it allocated memory", err);
 	}
 	if (error || (!d->base.host_addressable && free < d->margin_bytes / 2)) {
 		give_back(d, b);
@@ -288,7 +299,7 @@ static void cuda_free(struct hr_device *device, void *memory)
 	struct block *b = take_out(&d->blocks, memory);
 	if (b) {
 		d->allocated_bytes -= b->bytes;
-		cudaSetDevice(d->ordinal);
+		settle(d);
 		give_back(d, b);
 		cudaGetLastError();
 	}
@@ -334,7 +345,7 @@ static void cuda_unpin(struct hr_device *device, void *base)
 	struct block *b = take_out(&d->pins, base);
 	pthread_mutex_unlock(&d->lock);
 	if (b) {
-		cudaSetDevice(d->ordinal);
+		settle(d);
 		cudaHostUnregister(base);
 		cudaGetLastError();
 	}

@@ -237,6 +237,16 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 	return cuda_on_cpu_return(error ? error : (cudaError_t)machine().sticky.load());
 }
 
+cudaError_t cudaDeviceSynchronize(void)
+{
+	cudaError_t error = cuda_on_cpu_enter(__func__);
+	if (!error) {
+		wait_for_all();
+		reap();
+	}
+	return cuda_on_cpu_return(error ? error : (cudaError_t)machine().sticky.load());
+}
+
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
 	cudaError_t error = cuda_on_cpu_enter(__func__);
