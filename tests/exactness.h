@@ -26,12 +26,19 @@ static inline enum exact_scale exact_scale(void)
 	                                        : EXACT_USUAL;
 }
 
+/* Where to compute. On a GPU the host tier varies as well, but the tokens per pass do not: how
+ * many there are decides which kernels run. */
+static const char *exact_device = "cpu";
+
+enum exact_host_tier { EXACT_HOST_ALL, EXACT_HOST_NONE, EXACT_HOST_SOME };
+
 struct exact_combination {
-	int         window, residents, slots; /* HR_AUTO: not said */
-	bool        smallest;                 /* the smallest budget: the ends are streamed as well */
-	uint64_t    chunk_bytes;
-	int         depth, threads, n_batch;
-	const char *reader;
+	int                  window, residents, slots; /* HR_AUTO: not said */
+	bool                 smallest;                 /* the smallest budget: the ends are streamed as well */
+	uint64_t             chunk_bytes;
+	int                  depth, threads, n_batch;
+	const char          *reader;
+	enum exact_host_tier host;
 };
 
 static inline struct exact_combination exact_combination(int index)
@@ -42,18 +49,22 @@ static inline struct exact_combination exact_combination(int index)
 	    {.window = 3, .residents = HR_AUTO, .slots = HR_AUTO, false, 0, 0, 3, 512, "uring"},
 	    {.window = HR_AUTO, .residents = 1, .slots = 3, false, 1 << 20, 8, 2, 512, "pread"},
 	};
-	static const int      windows[] = {HR_AUTO, 2, 3, 4, 5, 6}, residents[] = {HR_AUTO, 0, 1, 2, 3};
-	static const int      slots[] = {HR_AUTO, 2, 3, 4}, depths[] = {0, 1, 2, 3, 8, 32};
-	static const int      threads[] = {1, 2, 3, 4}, batches[] = {512, 128, 64, 7};
-	static const uint64_t chunks[] = {0, 4096, 12288, 65536, 1 << 20};
-	if (index < 4)
-		return first[index];
+	static const int         windows[] = {HR_AUTO, 2, 3, 4, 5, 6}, residents[] = {HR_AUTO, 0, 1, 2, 3};
+	static const int         slots[] = {HR_AUTO, 2, 3, 4}, depths[] = {0, 1, 2, 3, 8, 32};
+	static const int         threads[] = {1, 2, 3, 4}, batches[] = {512, 128, 64, 7};
+	static const uint64_t    chunks[] = {0, 4096, 12288, 65536, 1 << 20};
+	struct exact_combination c;
+	if (index < 4) {
+		c = first[index];
+		c.host = (enum exact_host_tier)(index % 3);
+		return c;
+	}
 	uint64_t random = (uint64_t)index * 0x9E3779B97F4A7C15u; /* splitmix64's mixing */
 	random = (random ^ random >> 30) * 0xBF58476D1CE4E5B9u;
 	random = (random ^ random >> 27) * 0x94D049BB133111EBu;
 	random ^= random >> 31;
 #define DRAW(from) from[(random = random >> 5 | random << 59) % (sizeof(from) / sizeof *(from))]
-	struct exact_combination c = {.window = DRAW(windows), .slots = DRAW(slots)};
+	c = (struct exact_combination){.window = DRAW(windows), .slots = DRAW(slots)};
 	c.residents = c.window == HR_AUTO ? DRAW(residents) : HR_AUTO;
 	c.smallest = index % 3 == 0;
 	c.chunk_bytes = DRAW(chunks);
@@ -62,6 +73,7 @@ static inline struct exact_combination exact_combination(int index)
 	c.n_batch = DRAW(batches);
 #undef DRAW
 	c.reader = index & 1 ? "pread" : "uring";
+	c.host = (enum exact_host_tier)(index % 3);
 	return c;
 }
 
@@ -70,21 +82,30 @@ static inline struct hr_plan_options exact_options(const struct hr_model        
 {
 	struct hr_plan_options o;
 	hr_plan_options_init(&o);
-	o.device = "cpu";
+	o.device = exact_device;
 	o.n_seqs = n_seqs;
 	o.n_ctx = n_ctx;
 	o.full = !c;
 	o.n_threads = 2;
+	if (strcmp(exact_device, "cpu"))
+		o.n_batch = 64;
 	if (!c)
 		return o;
 	o.n_threads = c->threads;
-	o.n_batch = c->n_batch;
+	if (!o.n_batch)
+		o.n_batch = c->n_batch;
 	o.window_layers = c->window;
 	o.resident_layers = c->residents;
 	o.slots = c->slots;
 	o.chunk_bytes = c->chunk_bytes;
 	o.read_depth = c->depth;
 	o.reader = c->reader;
+	if (strcmp(exact_device, "cpu")) {
+		uint64_t staging = 128 << 10, layer = hr_model_info(model)->largest_layer_bytes;
+		o.host_memory_bytes = c->host == EXACT_HOST_ALL    ? 0
+		                      : c->host == EXACT_HOST_NONE ? staging
+		                                                   : staging + layer;
+	}
 	if (c->smallest)
 		o.device_memory_bytes = run_smallest_budget(model, &o);
 	return o;
@@ -95,10 +116,10 @@ static inline void exact_describe(char text[200], const struct exact_combination
 {
 	snprintf(text, 200,
 	         "window %d residents %d slots %d%s chunk %llu depth %d reader %s threads %d batch %d "
-	         "(done: %d residents, %d slots)",
+	         "(done: %d residents, %d slots, %d in the host tier)",
 	         c->window, c->residents, c->slots, c->smallest ? " smallest budget" : "",
 	         (unsigned long long)c->chunk_bytes, c->depth, c->reader, c->threads, c->n_batch,
-	         r->plan.resident_layers, r->plan.slots);
+	         r->plan.resident_layers, r->plan.slots, r->plan.host_layers);
 }
 
 /* Run `prompts` together in n combinations; every hash must be that of `want`. Returns how many of

@@ -68,7 +68,7 @@ static inline int run_prompts(struct run_result *out, const struct hr_model *mod
 		out->hash[i] = state.logits_xxh64;
 	}
 	out->plan = *hr_plan_info(hr_session_plan(session));
-	out->streamed = out->plan.disk_bytes_per_pass > 0;
+	out->streamed = out->plan.disk_bytes_per_pass > 0 || out->plan.link_bytes_per_pass > 0;
 	hr_session_close(session);
 	return 0;
 }
@@ -78,18 +78,20 @@ static inline uint64_t run_smallest_budget(const struct hr_model        *model,
                                            const struct hr_plan_options *options)
 {
 	struct hr_plan_options o = *options;
-	uint64_t               most = hr_model_info(model)->weight_bytes * 2 + (1u << 20);
+	uint64_t               most = hr_model_info(model)->weight_bytes * 2 + (64u << 20);
 	o.cpu_isa = NULL; /* whether the machine has it is for the run to find out */
 	o.device_memory_bytes = hr_model_info(model)->largest_layer_bytes;
 	for (; o.device_memory_bytes < most; o.device_memory_bytes += o.device_memory_bytes / 32) {
 		struct hr_plan *plan;
 		struct hr_error err = {0};
 		int             rc = hr_plan_new(&plan, model, &o, &err);
-		if (!rc) {
+		bool same = !rc && (!o.n_batch || hr_plan_info(plan)->n_batch == o.n_batch) &&
+		            (!o.n_seqs || hr_plan_info(plan)->n_seqs == o.n_seqs); /* not made smaller to fit */
+		if (!rc)
 			hr_plan_free(plan);
+		if (same)
 			return o.device_memory_bytes;
-		}
-		if (rc != HR_EBUDGET)
+		if (rc && rc != HR_EBUDGET)
 			fail_msg("%s", err.message);
 	}
 	fail_msg("No budget below %llu bytes works.", (unsigned long long)most);
