@@ -16,11 +16,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GIB         (1024.0 * 1024 * 1024)
-#define BLOCK_BYTES ((size_t)64 << 20)
-#define COPY_NS     150000000u /* of copies in each direction */
-#define MAX_COPIES  64
-#define MAX_GPUS    64
+#define GIB           (1024.0 * 1024 * 1024)
+#define BLOCK_BYTES   ((size_t)64 << 20)
+#define COPY_NS       150000000u /* of copies in each direction */
+#define MAX_COPIES    64
+#define COPY_BYTES    ((size_t)512 << 20)
+#define COPIES_INSIDE 10
+#define MAX_GPUS      64
 
 /* A stream with events around what is measured on it. */
 struct link {
@@ -34,6 +36,15 @@ struct link {
 	struct hr_device_facts facts; /* while copies were under way */
 };
 
+static int open_stream(struct link *l, struct hr_error *err)
+{
+	const struct hr_device_ops *ops = l->device->ops;
+	int                         rc = ops->stream_new(l->device, &l->stream, false, err);
+	if (!rc)
+		rc = ops->event_new(l->device, &l->begin, err);
+	return rc ? rc : ops->event_new(l->device, &l->end, err);
+}
+
 static int open_link(struct link *l, struct hr_device *device, struct hr_error *err)
 {
 	struct hr_device_memory m;
@@ -45,11 +56,7 @@ static int open_link(struct link *l, struct hr_device *device, struct hr_error *
 	if (!rc)
 		rc = device->ops->alloc(device, &l->memory, l->bytes, err);
 	if (!rc)
-		rc = device->ops->stream_new(device, &l->stream, false, err);
-	if (!rc)
-		rc = device->ops->event_new(device, &l->begin, err);
-	if (!rc)
-		rc = device->ops->event_new(device, &l->end, err);
+		rc = open_stream(l, err);
 	if (!rc)
 		rc = hr_hostmem_init(&l->host, l->bytes, device->numa_node, err);
 	return rc;
@@ -72,11 +79,9 @@ static void close_link(struct link *l)
 }
 
 /* `n` copies; how long they took. */
-static int copy(struct link *l, bool to_device, int n, uint64_t *ns)
+static int copy(struct link *l, void *dst, const void *src, int n, uint64_t *ns)
 {
 	const struct hr_device_ops *ops = l->device->ops;
-	void                       *dst = to_device ? l->memory : l->host.base;
-	const void                 *src = to_device ? l->host.base : l->memory;
 	int                         rc = ops->event_record(l->begin, l->stream);
 	for (int i = 0; i < n && !rc; i++)
 		rc = ops->copy(l->stream, dst, src, l->bytes);
@@ -93,12 +98,14 @@ static int copy(struct link *l, bool to_device, int n, uint64_t *ns)
 /* 1e9 bytes per second; 0: the copies failed. */
 static double measure(struct link *l, bool to_device)
 {
-	uint64_t ns = 0;
-	if (copy(l, to_device, 1, &ns) || copy(l, to_device, 1, &ns)) /* the first one wakes everything up */
+	uint64_t    ns = 0;
+	void       *dst = to_device ? l->memory : l->host.base;
+	const void *src = to_device ? l->host.base : l->memory;
+	if (copy(l, dst, src, 1, &ns) || copy(l, dst, src, 1, &ns)) /* the first one wakes everything up */
 		return 0;
 	int n = ns ? (int)(COPY_NS / ns) : MAX_COPIES;
 	n = n < 2 ? 2 : n > MAX_COPIES ? MAX_COPIES : n;
-	return copy(l, to_device, n, &ns) || !ns ? 0 : (double)n * (double)l->bytes / (double)ns;
+	return copy(l, dst, src, n, &ns) || !ns ? 0 : (double)n * (double)l->bytes / (double)ns;
 }
 
 /* What a PCIe link carries, in 1e9 bytes per second and direction; 0: unknown. */
@@ -164,6 +171,35 @@ static void check_link(const struct doctor *d, struct hr_device *device)
 	close_link(&l);
 }
 
+/* Memory to memory on the device: what limits decoding with everything resident. */
+static void check_copy(const struct doctor *d, struct hr_device *device)
+{
+	struct hr_device_memory     m = {0};
+	struct link                 l = {.device = device, .bytes = COPY_BYTES};
+	const struct hr_device_ops *ops = device->ops;
+	uint64_t                    ns = 0;
+	int                         rc = ops->memory(device, &m);
+	while (!rc && l.bytes > 4096 && l.bytes > m.free_bytes / 8)
+		l.bytes /= 2;
+	if (!rc)
+		rc = ops->alloc(device, &l.memory, 2 * l.bytes, NULL);
+	if (!rc)
+		rc = open_stream(&l, NULL);
+	char *half = (char *)l.memory + l.bytes;
+	if (!rc)
+		rc = copy(&l, half, l.memory, 1, &ns);
+	if (!rc)
+		rc = copy(&l, half, l.memory, COPIES_INSIDE, &ns);
+	double gbps = rc || !ns ? 0 : 2.0 * COPIES_INSIDE * (double)l.bytes / (double)ns;
+	if (gbps > 0)
+		hr__doctor_tell(d, "gpu_copy", HR_CHECK_OK, gbps, "", "%.1f GB/s read and written on the device",
+		                gbps);
+	else
+		hr__doctor_tell(d, "gpu_copy", HR_CHECK_MISSING, 0, "Free some of its memory.", "not measured: %s",
+		                hr_error_text(rc ? rc : HR_EDEVICE));
+	close_link(&l);
+}
+
 static void tell_memory(const struct doctor *d, struct hr_device *device, const struct hr_device_facts *f)
 {
 	struct hr_device_memory m;
@@ -200,6 +236,7 @@ static void check_gpu(const struct doctor *d, struct hr_device *device, int ordi
 	else
 		hr__doctor_tell(d, "gpu_numa", HR_CHECK_OK, -1, "",
 		                hr_topology_n_nodes() > 1 ? "the system does not tell its node" : "one node for all");
+	check_copy(d, device);
 	check_link(d, device);
 }
 

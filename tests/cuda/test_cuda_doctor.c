@@ -71,7 +71,8 @@ static void test_a_card_and_its_link(void **state)
 	expect("link_from_gpu", HR_CHECK_SLOW, "GB/s from the GPU, pinned");
 	expect("link_to_gpu_pageable", HR_CHECK_OK, "GB/s");
 	expect("link_from_gpu_pageable", HR_CHECK_OK, "GB/s");
-	assert_int_equal(n_lines, 9);
+	expect("gpu_copy", HR_CHECK_OK, "GB/s read and written on the device");
+	assert_int_equal(n_lines, 10);
 	assert_true(find("link_to_gpu")->value > 0.01 && find("link_to_gpu")->value < 2.6);
 	assert_true(find("link_from_gpu")->value > 0.01 && find("link_from_gpu")->value < 2.6);
 	assert_true(find("gpu")->value == 9.0);
@@ -93,8 +94,8 @@ static void test_two_cards(void **state)
 	cuda_on_cpu_machine_init(&m);
 	m.n_devices = 2;
 	ask(&m, 0);
-	assert_int_equal(n_lines, 18);
-	assert_non_null(strstr(lines[9].detail, "cuda:1, CUDA on CPU 1"));
+	assert_int_equal(n_lines, 20);
+	assert_non_null(strstr(lines[10].detail, "cuda:1, CUDA on CPU 1"));
 }
 
 static void test_a_card_that_uses_host_memory(void **state)
@@ -105,7 +106,7 @@ static void test_a_card_that_uses_host_memory(void **state)
 	m.integrated = true;
 	ask(&m, 0);
 	expect("gpu_link", HR_CHECK_OK, "this GPU uses the host's memory");
-	assert_int_equal(n_lines, 5);
+	assert_int_equal(n_lines, 6);
 }
 
 static void test_no_card_is_one_line(void **state)
