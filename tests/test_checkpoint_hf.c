@@ -109,8 +109,8 @@ static const struct {
 	int         code;
 	const char *fragment;
 } configs[] = {
-    {"llama3", "model_type", "\"gpt_neox\"", HR_EUNSUPPORTED,
-     "family 'gpt_neox' is not supported; supported are llama, mistral, qwen2"},
+    {"llama3", "model_type", "\"gpt_nexx\"", HR_EUNSUPPORTED,
+     "family 'gpt_nexx' is not supported; supported are llama, mistral, qwen2, qwen3"},
     {"llama3", "model_type", "7", HR_EFORMAT, "\"model_type\" is an integer, but a string is needed"},
     {"llama3", "architectures", "[\"LlamaForSequenceClassification\"]", HR_EUNSUPPORTED,
      "LlamaForSequenceClassification is not supported"},

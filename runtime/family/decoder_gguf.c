@@ -152,7 +152,9 @@ int hr__decoder_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, const c
 	if (rc >= 0)
 		rc = get_int(&k, "attention.sliding_window", &h->sliding_window);
 	if (rc >= 0)
-		rc = get_float(&k, "attention.layer_norm_rms_epsilon", &h->norm_eps);
+		rc =
+		    get_float(&k, h->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+		              &h->norm_eps);
 	if (rc == 0)
 		return hr__fail(err, HR_EFORMAT, "%s: the key %s is missing; the file is incomplete.", g->path,
 		                k.name);

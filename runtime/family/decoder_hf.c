@@ -65,12 +65,12 @@ static int read_scaling(struct hr_hparams *h, const struct hr_json *rope, struct
 	return 0;
 }
 
-int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err)
+int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, float theta, float partial,
+                     struct hr_error *err)
 {
 	h->rope_style = HR_ROPE_NEOX;
-	h->rope_theta = 10000;
-	float partial = 1;
-	int   rc = hr__json_float(config, "rope_theta", &h->rope_theta, err);
+	h->rope_theta = theta;
+	int rc = hr__json_float(config, "rope_theta", &h->rope_theta, err);
 	if (rc >= 0)
 		rc = hr__json_float(config, "partial_rotary_factor", &partial, err);
 	if (rc < 0)
@@ -97,6 +97,16 @@ int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, struct 
 	return 0;
 }
 
+int hr__decoder_split_heads(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err)
+{
+	if (h->n_heads < 1 || h->n_embd % h->n_heads)
+		return hr__fail(err, HR_EFORMAT, "%s: layers %d wide cannot be divided among %d attention heads.",
+		                config->path, h->n_embd, h->n_heads);
+	h->n_kv_heads = h->n_heads;
+	h->head_dim = h->n_embd / h->n_heads;
+	return 0;
+}
+
 /* ---- The rest ---------------------------------------------------------------- */
 
 static int read_heads(struct hr_hparams *h, const struct hr_json *config,
@@ -111,7 +121,7 @@ static int read_heads(struct hr_hparams *h, const struct hr_json *config,
 	rc = hr__json_int(config, "num_key_value_heads", &h->n_kv_heads, err);
 	if (rc >= 0)
 		rc = hr__json_int(config, "head_dim", &h->head_dim, err);
-	if (rc)
+	if (rc || h->head_dim)
 		return rc < 0 ? rc : 0;
 	if (h->n_heads == 0 || h->n_embd % h->n_heads)
 		return hr__fail(
@@ -209,10 +219,11 @@ int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
 	if (!rc)
 		rc = read_heads(h, config, defaults, err);
 	if (!rc)
-		rc = hr__hf_read_rope(h, config, err);
+		rc = hr__hf_read_rope(h, config, 10000, defaults->partial_rotary > 0 ? defaults->partial_rotary : 1,
+		                      err);
 	if (rc)
 		return rc;
-	if (h->n_rot != h->head_dim && !defaults->partial_rotary)
+	if (h->n_rot != h->head_dim && !(defaults->partial_rotary > 0))
 		return hr__hf_fail_option(config, "partial_rotary_factor", "not 1", "whole heads are rotated", err);
 	rc = hr__json_bool(config, "mlp_bias", &mlp_bias, err);
 	if (rc < 0)

@@ -19,7 +19,7 @@ const struct hr_role hr_line_block_roles[] = {
     {"attn_output.weight", "self_attn.o_proj.weight", HR_DIM_EMBD, HR_DIM_Q, HR_BLOCK(o)},
     {"attn_output.bias", "self_attn.o_proj.bias", 0, HR_DIM_EMBD, HR_BLOCK(o_bias), HR_O_BIAS},
     {"ffn_norm.weight", "post_attention_layernorm.weight", 0, HR_DIM_EMBD, HR_BLOCK(ffn_norm), HR_FFN_NORM},
-    {"ffn_norm.bias", "post_attention_layernorm.bias", 0, HR_DIM_EMBD, HR_BLOCK(ffn_norm_bias), HR_NORM_BIAS},
+    {"ffn_norm.bias", "post_attention_layernorm.bias", 0, HR_DIM_EMBD, HR_BLOCK(ffn_norm_bias), HR_FFN_NORM_BIAS},
     {"ffn_gate.weight", "mlp.gate_proj.weight", HR_DIM_FF, HR_DIM_EMBD, HR_BLOCK(gate)},
     {"ffn_up.weight", "mlp.up_proj.weight", HR_DIM_FF, HR_DIM_EMBD, HR_BLOCK(up)},
     {"ffn_down.weight", "mlp.down_proj.weight", HR_DIM_EMBD, HR_DIM_FF, HR_BLOCK(down)},

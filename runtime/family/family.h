@@ -25,6 +25,8 @@ enum hr_feature {
 	HR_NORM_BIAS,
 	HR_QK_NORM,
 	HR_FFN_NORM, /* a norm of its own before the feed-forward part */
+	HR_FFN_NORM_BIAS,
+	HR_FINAL_NORM,
 	HR_HEAD,
 	HR_ROPE_FACTORS,
 	HR_FEATURE_COUNT
@@ -94,6 +96,14 @@ struct hr_family {
 	X(llama)                                                                                                 \
 	X(mistral)                                                                                               \
 	X(qwen2)                                                                                                 \
+	X(qwen3)                                                                                                 \
+	X(gemma2)                                                                                                \
+	X(gemma3)                                                                                                \
+	X(phi3)                                                                                                  \
+	X(gpt2)                                                                                                  \
+	X(gpt_neox)                                                                                              \
+	X(opt)                                                                                                   \
+	X(stablelm)                                                                                              \
 	X(bert)                                                                                                  \
 	X(roberta)                                                                                               \
 	X(distilbert)
@@ -118,14 +128,20 @@ int hr__decoder_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, const c
 struct hr_decoder_defaults {
 	int32_t n_kv_heads; /* 0: as many as heads */
 	int32_t n_ctx_train;
-	bool    partial_rotary; /* the family may rotate a part of a head */
+	float partial_rotary; /* the part of a head that is rotated; 0: the whole, and config.json can't change it
+	                       */
 };
-/* Of the llama line, all but sliding_window and the biases. */
+/* Of the llama line, all but sliding_window and the biases. A head_dim that is set already is what a silent
+ * config means. */
 int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
                         const struct hr_decoder_defaults *defaults, struct hr_error *err);
 
 /* Parts of it, for families that spell the rest differently. */
-int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err);
+/* `theta`, `partial`: where the config doesn't say. After the heads. */
+int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, float theta, float partial,
+                     struct hr_error *err);
+/* As many heads of keys as of queries, n_embd divided among them. */
+int hr__decoder_split_heads(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err);
 int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config, const char *key,
                            const char *default_name, struct hr_error *err);
 int hr__hf_refuse_quantization(const struct hr_json *config, struct hr_error *err);

@@ -1,0 +1,107 @@
+/* opt: learned positions of which the first two are never used, layer norms, biases,
+ * ReLU. The smallest models but one put their norms behind both parts. */
+#include "runtime/family/family.h"
+
+#include "base/error.h"
+
+/* clang-format off */
+static const struct hr_role block_roles[] = {
+    {NULL, "self_attn_layer_norm.weight", 0, HR_DIM_EMBD, HR_BLOCK(attn_norm)},
+    {NULL, "self_attn_layer_norm.bias", 0, HR_DIM_EMBD, HR_BLOCK(attn_norm_bias)},
+    {NULL, "self_attn.q_proj.weight", HR_DIM_Q, HR_DIM_EMBD, HR_BLOCK(q)},
+    {NULL, "self_attn.q_proj.bias", 0, HR_DIM_Q, HR_BLOCK(q_bias), HR_QKV_BIAS},
+    {NULL, "self_attn.k_proj.weight", HR_DIM_KV, HR_DIM_EMBD, HR_BLOCK(k)},
+    {NULL, "self_attn.k_proj.bias", 0, HR_DIM_KV, HR_BLOCK(k_bias), HR_QKV_BIAS},
+    {NULL, "self_attn.v_proj.weight", HR_DIM_KV, HR_DIM_EMBD, HR_BLOCK(v)},
+    {NULL, "self_attn.v_proj.bias", 0, HR_DIM_KV, HR_BLOCK(v_bias), HR_QKV_BIAS},
+    {NULL, "self_attn.out_proj.weight", HR_DIM_EMBD, HR_DIM_Q, HR_BLOCK(o)},
+    {NULL, "self_attn.out_proj.bias", 0, HR_DIM_EMBD, HR_BLOCK(o_bias), HR_QKV_BIAS},
+    {NULL, "final_layer_norm.weight", 0, HR_DIM_EMBD, HR_BLOCK(ffn_norm)},
+    {NULL, "final_layer_norm.bias", 0, HR_DIM_EMBD, HR_BLOCK(ffn_norm_bias)},
+    {NULL, "fc1.weight", HR_DIM_FF, HR_DIM_EMBD, HR_BLOCK(up)},
+    {NULL, "fc1.bias", 0, HR_DIM_FF, HR_BLOCK(up_bias), HR_QKV_BIAS},
+    {NULL, "fc2.weight", HR_DIM_EMBD, HR_DIM_FF, HR_BLOCK(down)},
+    {NULL, "fc2.bias", 0, HR_DIM_EMBD, HR_BLOCK(down_bias), HR_QKV_BIAS},
+    {0},
+};
+
+static const struct hr_role end_roles[] = {
+    {NULL, "decoder.embed_tokens.weight", HR_DIM_VOCAB, HR_DIM_EMBD, HR_END(embedding)},
+    {NULL, "decoder.embed_positions.weight", HR_DIM_POSITIONS, HR_DIM_EMBD, HR_END(position_embedding)},
+    {NULL, "decoder.final_layer_norm.weight", 0, HR_DIM_EMBD, HR_END(final_norm), HR_FINAL_NORM},
+    {NULL, "decoder.final_layer_norm.bias", 0, HR_DIM_EMBD, HR_END(final_norm_bias), HR_FINAL_NORM},
+    {NULL, "/lm_head.weight", HR_DIM_VOCAB, HR_DIM_EMBD, HR_END(head), HR_HEAD},
+    {0},
+};
+/* clang-format on */
+
+static int read_options(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err)
+{
+	struct hr_hparams *h = &d->hparams;
+	bool               before = true, bias = true, affine = true, removed = false;
+	int32_t            projected = h->n_embd;
+	int                rc = hr__json_bool(config, "do_layer_norm_before", &before, err);
+	if (rc >= 0)
+		rc = hr__json_bool(config, "enable_bias", &bias, err);
+	if (rc >= 0)
+		rc = hr__json_bool(config, "layer_norm_elementwise_affine", &affine, err);
+	if (rc >= 0)
+		rc = hr__json_bool(config, "_remove_final_layer_norm", &removed, err);
+	if (rc >= 0)
+		rc = hr__json_int(config, "word_embed_proj_dim", &projected, err);
+	if (rc < 0)
+		return rc;
+	if (projected != h->n_embd)
+		return hr__hf_fail_option(config, "word_embed_proj_dim", "not \"hidden_size\"",
+		                          "embeddings as wide as the layers are", err);
+	if (!affine)
+		return hr__hf_fail_option(config, "layer_norm_elementwise_affine", "false", "norms have weights",
+		                          err);
+	h->norm_after = !before;
+	d->has[HR_QKV_BIAS] = bias ? HR_REQUIRED : HR_ABSENT;
+	d->has[HR_FINAL_NORM] = before && !removed ? HR_REQUIRED : HR_ABSENT;
+	return 0;
+}
+
+static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err)
+{
+	struct hr_hparams *h = &d->hparams;
+	h->layer_norm = h->tied = true;
+	h->norm_eps = 1e-5f;
+	h->position_offset = 2;
+	h->n_ctx_train = 2048;
+	int rc = hr__hf_refuse_quantization(config, err);
+	if (!rc)
+		rc = hr__json_need_int(config, "num_hidden_layers", &h->n_layers, err);
+	if (!rc)
+		rc = hr__json_need_int(config, "hidden_size", &h->n_embd, err);
+	if (!rc)
+		rc = hr__json_need_int(config, "ffn_dim", &h->n_ff, err);
+	if (!rc)
+		rc = hr__json_need_int(config, "num_attention_heads", &h->n_heads, err);
+	if (!rc)
+		rc = hr__json_need_int(config, "vocab_size", &h->n_vocab, err);
+	if (!rc)
+		rc = hr__hf_read_activation(&h->activation, config, "activation_function", "relu", err);
+	if (!rc)
+		rc = hr__decoder_split_heads(h, config, err);
+	if (!rc)
+		rc = read_options(d, config, err);
+	if (rc)
+		return rc;
+	rc = hr__json_int(config, "max_position_embeddings", &h->n_ctx_train, err);
+	if (rc >= 0)
+		rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
+	return rc < 0 ? rc : 0;
+}
+
+const struct hr_family hr_family_opt = {
+    .name = "opt",
+    .hf_model_type = "opt",
+    .hf_architectures = {"OPTForCausalLM"},
+    .block_roles = block_roles,
+    .end_roles = end_roles,
+    .hf_block = "decoder.layers.%d.",
+    .hf_prefix = "model.",
+    .from_hf = from_hf,
+};
