@@ -307,6 +307,9 @@ int hr_cli_bench(struct hr_cli_options *o)
 	int              code = hr_cli_resolve(o, &map);
 	if (!code && hr_model_open(&model, o->target, &err))
 		code = hr_cli_fail_error(&err);
+	if (!code && hr_model_info(model)->encoder)
+		code = hr_cli_fail("%s is an encoder, and `headrace bench` is for models that generate text.",
+		                   o->target);
 	b.model = model;
 	if (!code)
 		code = make_arms(&b, o);

@@ -7,14 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The `headrace run` that carries the plan out. Allocated. */
-static char *command_line(const struct hr_cli_options *o)
+/* The `headrace run` or `headrace embed` that carries the plan out. Allocated. */
+static char *command_line(const struct hr_cli_options *o, bool encoder)
 {
 	char *text = NULL;
-	char *given = hr_cli_given_flags(HR_CLI_RUN);
+	char *given = hr_cli_given_flags(encoder ? HR_CLI_EMBED : HR_CLI_RUN);
 	char *model = hr_cli_quote(o->target);
-	if (asprintf(&text, "headrace run %s%s -p 'Once upon a time'", model ? model : "", given ? given : "") <
-	    0)
+	if (asprintf(&text, "headrace %s %s%s %s", encoder ? "embed" : "run", model ? model : "",
+	             given ? given : "", encoder ? "'A text'" : "-p 'Once upon a time'") < 0)
 		text = NULL;
 	free(given);
 	free(model);
@@ -94,11 +94,13 @@ static void print_pass(const char *name, double tps, double ms, double ceiling_m
 	printf("    %-28s %9.2f %11.2f %11.2f  %s\n", name, tps, ms, ceiling_ms, bound);
 }
 
-static void print_predictions(const struct hr_plan_info *p, const struct batches *b)
+static void print_predictions(const struct hr_plan_info *p, const struct batches *b, bool encoder)
 {
 	char text[64];
 	if (!p->rates) {
-		printf("\n  predicted: nothing, because nothing was measured with this model on this machine\n");
+		printf("\n  predicted: nothing, because %s\n",
+		       encoder ? "only models that generate are measured"
+		               : "nothing was measured with this model on this machine");
 		return;
 	}
 	printf("\n  %-28s   %9s %11s %11s  %s\n", "predicted", "tokens/s", "ms a pass", "ceiling ms", "bound by");
@@ -161,7 +163,7 @@ static void print_plan(const struct hr_model *model, const struct hr_plan *plan,
 	printf("%s: %s, %s, %d layers; to run on %s (%s)\n\n", m->path, m->family, m->dtype, m->n_layers,
 	       p->device, p->device_name);
 	print_tiers(m, p);
-	print_predictions(p, b);
+	print_predictions(p, b, m->encoder);
 	if (p->profile)
 		printf("\n  profile: %s\n", p->profile);
 	print_device_map(plan);
@@ -246,7 +248,7 @@ int hr_cli_plan(struct hr_cli_options *o)
 	if (code)
 		goto done;
 	compare_batches(&batches, model, o, hr_plan_info(plan));
-	command = command_line(o);
+	command = command_line(o, hr_model_info(model)->encoder);
 	if (!command)
 		code = hr_cli_fail("There is no memory for the plan.");
 	else if (o->json)

@@ -351,6 +351,9 @@ int hr_cli_tune(struct hr_cli_options *o)
 		code = hr_cli_fail_usage("--window full leaves nothing to tune: all layers stay.");
 	if (!code && hr_model_open(&model, o->target, &err))
 		code = hr_cli_fail_error(&err);
+	if (!code && hr_model_info(model)->encoder)
+		code =
+		    hr_cli_fail("%s is an encoder, and `headrace tune` is for models that generate text.", o->target);
 	if (!code) {
 		hr_cli_hold_interrupts();
 		code = o->io_only ? tune_io(model, o) : tune(model, o);

@@ -218,6 +218,8 @@ static int find_rates(struct hr_plan *plan, const struct hr_plan_options *o, con
 	char                  device[160];
 	bool                  found = card->name[0];
 	int                   rc = 0;
+	if (plan->model->checkpoint.hparams.encoder)
+		return 0; /* what is measured are passes of a decoder */
 	if (found)
 		hr__card_rates(card, plan->model, &plan->rates);
 	else if (o->cache_dir || o->measure) {
