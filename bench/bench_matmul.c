@@ -160,7 +160,7 @@ int main(int argc, char **argv)
 	check(d->event_new(b.device, &b.event, &err), "event");
 	size_t x_bytes = (size_t)b.n_tokens * 5632 * sizeof(float),
 	       y_bytes = (size_t)b.n_tokens * 32000 * sizeof(float);
-	b.ops->workspace_bytes = b.ops->table->workspace_bytes(b.ops, b.n_tokens, 5632);
+	b.ops->workspace_bytes = b.ops->table->workspace_bytes(b.ops, b.n_tokens, 32000, 5632);
 	check(d->alloc(b.device, (void **)&b.weights, b.weight_bytes, &err), "weights");
 	check(d->alloc(b.device, (void **)&b.x, x_bytes, &err), "x");
 	check(d->alloc(b.device, (void **)&b.y, y_bytes, &err), "y");

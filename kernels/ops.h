@@ -81,8 +81,10 @@ struct hr_ops;
 struct hr_ops_table {
 	const char *name; /* "cpu: avx512-vnni", ...: what was chosen for this machine */
 
-	/* Bytes of workspace that calls with up to these sizes need. */
-	size_t (*workspace_bytes)(const struct hr_ops *ops, int32_t max_tokens, int32_t max_cols);
+	/* Bytes of workspace that calls with up to these sizes need; rows and cols of any
+	 * matrix, cols also n_heads * head_dim. */
+	size_t (*workspace_bytes)(const struct hr_ops *ops, int32_t max_tokens, int32_t max_rows,
+	                          int32_t max_cols);
 
 	/* y[n][cols] = scale * rows ids[i] of table, as f32. */
 	int (*embed)(struct hr_ops *ops, struct hr_stream *stream, float *y, const struct hr_weight *table,
@@ -143,7 +145,7 @@ struct hr_ops_table {
 struct hr_ops {
 	const struct hr_ops_table *table;
 	struct hr_device          *device;
-	void                      *workspace; /* workspace_bytes() of device memory, set by the caller */
+	void                      *workspace; /* workspace_bytes(), at 256 bytes, set by the caller */
 	size_t                     workspace_bytes;
 };
 
@@ -151,5 +153,8 @@ struct hr_ops {
  * machine has; "portable", "avx2", "avx512", "amx" to force one (HR_EUNSUPPORTED when
  * the machine lacks it). */
 int hr_ops_cpu_open(struct hr_ops **out, struct hr_device *device, const char *isa, struct hr_error *err);
+
+/* The CUDA operations on a device of kind "cuda" (in builds that have one). */
+int hr_ops_cuda_open(struct hr_ops **out, struct hr_device *device, struct hr_error *err);
 
 #endif

@@ -40,6 +40,7 @@ static struct hr_dims dims_of(const struct hr_plan *plan)
     };
 	d.qkv_dim = d.q_dim + 2 * d.kv_dim;
 	d.max_cols = larger(larger(d.n_embd, d.n_ff), d.q_dim);
+	d.max_rows = larger(larger(d.max_cols, d.n_logits), d.qkv_dim);
 	return d;
 }
 
@@ -103,7 +104,7 @@ static uintptr_t lay_out(struct hr_buffers *b, const struct hr_plan *plan, const
 	size_t width = d.random_head ? (size_t)d.n_embd * f : 0;
 	b->random_dense = take(&at, (size_t)d.n_embd * width);
 	b->random_head = take(&at, (size_t)d.n_logits * width);
-	b->workspace = take(&at, ops->table->workspace_bytes(ops, d.n_batch, d.max_cols));
+	b->workspace = take(&at, ops->table->workspace_bytes(ops, d.n_batch, d.max_rows, d.max_cols));
 	return at;
 }
 

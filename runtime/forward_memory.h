@@ -7,7 +7,7 @@
 struct hr_dims {
 	int32_t n_pass, n_batch, n_seqs, n_outputs, max_pages;
 	int32_t n_embd, n_ff, n_logits, head_dim, q_dim, kv_dim, qkv_dim;
-	int32_t max_cols;
+	int32_t max_rows, max_cols;
 	bool    encoder, gated, by_heads, dense; /* what the model has, and what it thus needs room for */
 	bool    random_head;
 };

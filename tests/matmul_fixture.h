@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
+#include "tests/random_blocks.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,13 +18,6 @@
 static const char *const isa_names[HR_CPU_ISA_COUNT] = {"portable", "avx2", "avx512", "amx"};
 
 static inline bool isa_is_here(int isa) { return isa <= (int)hr__cpu_best_isa(); }
-
-/* Random numbers in -1..1, the same ones each time. */
-static inline float random_float(uint32_t *seed)
-{
-	*seed = *seed * 1664525 + 1013904223;
-	return (float)(int32_t)*seed * 0x1p-31f;
-}
 
 struct fixture {
 	struct hr_device  *device;
@@ -61,20 +55,6 @@ static inline void fixture_multiply(struct fixture *f, const struct hr_matmul *p
 	assert_int_equal(hr__cpu_matmul(&f->ops.base, f->stream, products, n_products, x, n_tokens), 0);
 	assert_int_equal(f->device->ops->event_record(f->event, f->stream), 0);
 	assert_int_equal(f->device->ops->event_wait(f->event), 0);
-}
-
-/* n elements in blocks of a type without encoder: random bytes, and numbers for scales. */
-static inline void random_blocks(enum hr_type type, uint8_t *data, size_t n, uint32_t *seed)
-{
-	const struct hr_type_info *info = hr_type_info(type);
-	size_t                     scale = type == HR_TYPE_Q2_K ? 80 : type == HR_TYPE_Q3_K ? 108 : 0;
-	for (size_t i = 0; i < n / info->block_elems * info->block_bytes; i++)
-		data[i] = (uint8_t)(random_float(seed) * 128);
-	for (size_t i = 0; i < n / info->block_elems; i++) {
-		float d[2] = {random_float(seed) * 0.01f, random_float(seed) * 0.01f};
-		hr_type_info(HR_TYPE_F16)
-		    ->from_f32(d, data + i * info->block_bytes + scale, type == HR_TYPE_Q2_K ? 2 : 1);
-	}
 }
 
 /* Random weights of a type, `shift` bytes off alignment, with nothing readable behind

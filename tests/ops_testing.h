@@ -5,6 +5,7 @@
 #define HR_TESTS_OPS_TESTING_H
 
 #include "kernels/ops.h"
+#include "tests/random_blocks.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -53,13 +54,6 @@ static inline void rig_close(struct rig *r)
 	r->device->ops->event_free(r->event);
 	r->device->ops->stream_free(r->stream);
 	r->device->ops->close(r->device);
-}
-
-/* Random numbers in -1..1, the same ones each time. */
-static inline float random_float(uint32_t *seed)
-{
-	*seed = *seed * 1664525 + 1013904223;
-	return (float)(int32_t)*seed * 0x1p-31f;
 }
 
 #define FENCE 40

@@ -216,7 +216,7 @@ static float *compute(const struct world *w, const struct way *way)
 	memset(v, 0xff, bytes);
 	r.kv = (struct hr_kv_layer){k, v, w->type, w->n_kv_heads, w->head_dim, way->page_tokens};
 	if (way->divide) {
-		r.rig.ops->workspace_bytes = r.rig.ops->table->workspace_bytes(r.rig.ops, 1, 32);
+		r.rig.ops->workspace_bytes = r.rig.ops->table->workspace_bytes(r.rig.ops, 1, 32, 32);
 		r.rig.ops->workspace = malloc(r.rig.ops->workspace_bytes);
 		memset(r.rig.ops->workspace, 0xff, r.rig.ops->workspace_bytes);
 	}

@@ -458,7 +458,7 @@ static void broken_shapes_are_refused(void **state)
 	assert_int_equal(t->rope(r.ops, r.stream, x, 7, 1, 8, HR_ROPE_NORM, x, 4, &batch), HR_EINVAL);
 	assert_int_equal(hr_ops_cpu_open(&ops, r.device, "mmx", &err), HR_EINVAL);
 	assert_non_null(strstr(err.message, "\"mmx\""));
-	assert_true(t->workspace_bytes(r.ops, 512, 4096) > 0);
+	assert_true(t->workspace_bytes(r.ops, 512, 4096, 4096) > 0);
 	rig_close(&r);
 }
 

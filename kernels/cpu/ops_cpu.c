@@ -227,8 +227,10 @@ static int add(struct hr_ops *ops, struct hr_stream *stream, float *y, const flo
 /* ---- the table ---- */
 
 /* Operations use it one after the other, so the largest counts. */
-static size_t workspace_bytes(const struct hr_ops *ops, int32_t max_tokens, int32_t max_cols)
+static size_t workspace_bytes(const struct hr_ops *ops, int32_t max_tokens, int32_t max_rows,
+                              int32_t max_cols)
 {
+	(void)max_rows;
 	size_t matmul = hr__cpu_matmul_workspace_bytes(ops, max_tokens, max_cols);
 	return matmul > HR__ATTN_WORKSPACE_BYTES ? matmul : HR__ATTN_WORKSPACE_BYTES;
 }

@@ -150,6 +150,17 @@ static inline int __dp4a(int a, int b, int c)
 	return c;
 }
 
+/* Nibble i of `selector` chooses byte i out of high:low; one above 7 the sign of its byte, which nobody
+ * wants. */
+static inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector)
+{
+	uint64_t bytes = (uint64_t)high << 32 | low;
+	unsigned out = 0;
+	for (int i = 0; i < 4; i++)
+		out |= (unsigned)(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
+	return out;
+}
+
 /* The low word of hi:lo >> min(shift, 32). */
 static inline unsigned __funnelshift_rc(unsigned lo, unsigned hi, unsigned shift)
 {
