@@ -165,7 +165,7 @@ static void test_failing_work(void **state)
 	struct hr_error err = {0};
 	make_machine(0, 0);
 	assert_int_equal(run_session(&err), 0);
-	int n_work = cuda_on_cpu_n_work(), step = exact_scale() == EXACT_QUICK ? 2 : 8;
+	int n_work = cuda_on_cpu_n_work(), step = exact_scale() == EXACT_QUICK ? 1 : 8;
 	assert_true(n_work > 100);
 	for (int n = 1; n <= n_work; n += 1 + n / step) {
 		err.message[0] = 0;
@@ -184,7 +184,7 @@ static void test_failing_calls(void **state)
 	struct hr_error err = {0};
 	make_machine(0, 0);
 	assert_int_equal(run_session(&err), 0);
-	int n_calls = cuda_on_cpu_n_calls(), step = exact_scale() == EXACT_QUICK ? 2 : 8;
+	int n_calls = cuda_on_cpu_n_calls(), step = exact_scale() == EXACT_QUICK ? 1 : 8;
 	for (int n = 1; n <= n_calls; n += 1 + n / step) {
 		err.message[0] = 0;
 		make_machine(0, 0);
@@ -221,7 +221,7 @@ int main(void)
 	};
 	static char              names[14][64];
 	static struct CMUnitTest tests[14];
-	size_t                   n = 0, n_kinds = exact_scale() == EXACT_QUICK ? 2 : 6;
+	size_t                   n = 0, n_kinds = exact_scale() == EXACT_QUICK ? 1 : 6;
 	for (size_t i = 0; i < n_kinds; i++) {
 		snprintf(names[n], sizeof names[n], "%s %s near the CPU's", kinds[i].like, kinds[i].type);
 		tests[n] = (struct CMUnitTest){names[n], test_near_cpu, open_model, close_model, (void *)&kinds[i]};
