@@ -5,9 +5,17 @@
  * `stream` and returns at once: 0, HR_EINVAL (a shape that breaks a stated
  * precondition), HR_EUNSUPPORTED (a weight type without a kernel) or HR_EDEVICE.
  *
- *     What is promised about bits. An output element depends on its own inputs
- *     only: not on the number of threads, nor on which other tokens are in the
- *     pass, nor on where the weights lie. Two devices may differ. */
+ *     What is promised about bits. Equal calls give equal bits. On the CPU an
+ *     output element depends on its own inputs only: not on the number of threads,
+ *     nor on which other tokens are in the pass, nor on where the weights lie. On
+ *     CUDA the same holds for all operations but two, which have two ways each:
+ *       matmul     up to 8 tokens in the call, 32 for block types: as above. More:
+ *                  cuBLAS, whose bits follow from the number of tokens, the shape
+ *                  and type of the matrix, the alignment of its address (up to 16
+ *                  bytes) and the size of the workspace.
+ *       attention  up to 8 tokens per sequence of the pass on average (n_tokens <=
+ *                  8 * n_seqs) and else; on each of the two ways as above.
+ *     Two devices may differ. */
 #ifndef HR_KERNELS_OPS_H
 #define HR_KERNELS_OPS_H
 

@@ -304,14 +304,29 @@ static int multiply_head(struct hr_forward *f, const struct hr_weight *w, int32_
 	return f->o.ops->table->matmul(f->o.ops, f->o.compute, &head, 1, in, f->pass.n_outputs);
 }
 
+/* Parts [part, part + n) of the head, of which `weights` holds the first row and all that follow. A
+ * resident head is multiplied in the parts that a streamed one comes in: cuBLAS gives equal bits for
+ * equal calls. */
+static int multiply_head_parts(struct hr_forward *f, int part, int n, struct hr_weight w)
+{
+	const struct hr_matrix_layer *parts = f->o.model->head_parts;
+	size_t                        row_bytes = hr_type_row_bytes(hr_type_info(w.type), (uint64_t)w.cols);
+	for (int i = part; i < part + n; i++) {
+		w.rows = parts[i].weight.rows;
+		TRY(multiply_head(f, &w, parts[i].first_row, f->b.out));
+		w.data = (const char *)w.data + (size_t)w.rows * row_bytes;
+	}
+	return 0;
+}
+
 static int compute_head(struct hr_forward *f, int part, const void *weights)
 {
-	const struct hr_model        *m = f->o.model;
-	const struct hr_matrix_layer *layer = f->n_head_layers == 1 ? &m->head : &m->head_parts[part];
-	struct hr_weight              w = hr_weight_at(layer->weight, weights);
+	const struct hr_model *m = f->o.model;
+	bool                   whole = f->n_head_layers == 1;
+	struct hr_weight       w = hr_weight_at(whole ? m->head.weight : m->head_parts[part].weight, weights);
 	if (part == 0)
 		TRY(take_outputs(f));
-	TRY(multiply_head(f, &w, layer->first_row, f->b.out));
+	TRY(multiply_head_parts(f, part, whole ? m->n_head_parts : 1, w));
 	float cap = hparams(f)->logit_soft_cap;
 	if (cap > 0 && part == f->n_head_layers - 1)
 		return f->o.ops->table->soft_cap(f->o.ops, f->o.compute, f->b.logits, cap,
