@@ -155,6 +155,17 @@ static bool shrink_window(struct climb *c, uint64_t need, const char *why)
 	return c->now.device_memory_bytes && step(c, RUNG_WINDOW, reason);
 }
 
+/* A plan that chose its budget left all of the margin; half is enough. */
+static bool spend_margin(struct climb *c)
+{
+	char reason[1000] = "";
+	if (c->now.device_memory_bytes)
+		return false;
+	c->now.device_memory_bytes = available(c);
+	describe_memory(c, reason, sizeof reason);
+	return c->now.device_memory_bytes && step(c, RUNG_WINDOW, reason);
+}
+
 /* The budget is too small for any window: the rest must need less. */
 static bool shrink_fixed(struct climb *c, const char *why)
 {
@@ -212,7 +223,7 @@ static bool step_down(struct climb *c, const struct hr_plan *plan, const struct 
 {
 	if (err->code == HR_EDEVMEM && plan && shrink_window(c, plan->placement.device_bytes, err->message))
 		return true;
-	if (err->code == HR_EBUDGET && is_gpu(c) && shrink_fixed(c, err->message))
+	if (err->code == HR_EBUDGET && is_gpu(c) && (spend_margin(c) || shrink_fixed(c, err->message)))
 		return true;
 	if (err->code == HR_ENOMEM && plan && is_gpu(c) && shrink_host(c, plan, err->message))
 		return true;

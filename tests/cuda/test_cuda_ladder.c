@@ -191,7 +191,7 @@ static void test_passes_and_cache_shrink(void **state)
 	o.n_ctx = 0;
 	o.n_batch = 512;
 	o.n_seqs = 3;
-	cuda_on_cpu_hold(all_but(need_of(&small) + small.slot_bytes) - MARGIN + LEFT);
+	cuda_on_cpu_hold(all_but(need_of(&small) + small.slot_bytes));
 	run(&o, &part);
 	assert_int_equal(n_saying("tokens at most instead of 512"), 1);
 	assert_int_equal(n_saying("sequences are computed at the same time instead of 3"), part.n_seqs < 3);
