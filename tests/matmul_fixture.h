@@ -65,17 +65,14 @@ static inline struct hr_weight random_weight(enum hr_type type, int32_t rows, in
 	const struct hr_type_info *info = hr_type_info(type);
 	size_t                     n = (size_t)rows * (size_t)cols;
 	size_t                     bytes = (size_t)rows * hr_type_row_bytes(info, (uint64_t)cols);
-	float                     *values = malloc(n * sizeof *values);
 	uint8_t                   *data = malloc(bytes + shift);
-	assert_non_null(values);
 	assert_non_null(data);
-	for (size_t i = 0; i < n; i++)
-		values[i] = random_float(seed);
-	if (info->from_f32)
-		info->from_f32(values, data + shift, n);
-	else
+	if (info->block_elems > 1)
 		random_blocks(type, data + shift, n, seed);
-	free(values);
+	for (size_t i = 0; i < n && info->block_elems == 1; i++) {
+		float x = random_float(seed);
+		info->from_f32(&x, data + shift + i * info->block_bytes, 1);
+	}
 	*memory = data;
 	return (struct hr_weight){.data = data + shift, .type = type, .rows = rows, .cols = cols};
 }

@@ -95,15 +95,16 @@ static void is_exact(void **state)
 int main(void)
 {
 	static const char *const families[] = {"tiny-llama", "tiny-mistral", "tiny-qwen2"};
-	static const char *const types[] = {"q4_0", "f32", "f16", "bf16", "q8_0", "q4_1"};
-	static struct kind       kinds[18];
-	static char              names[18][32];
-	static struct CMUnitTest tests[18];
+	static const char *const types[] = {"q4_0", "f32", "f16", "bf16", "q8_0", "q4_1", "q4_k", "q6_k"};
+	static struct kind       kinds[24];
+	static char              names[24][32];
+	static struct CMUnitTest tests[24];
 	size_t                   n = 0;
-	for (size_t i = 0; i < 18; i++) {
-		if (exact_scale() == EXACT_QUICK && i / 6 != i % 3) /* two types of each family, all six in all */
+	for (size_t i = 0; i < 24; i++) {
+		if (exact_scale() == EXACT_QUICK &&
+		    i / 8 != i % 3) /* two or three types of each family, all in all */
 			continue;
-		kinds[n] = (struct kind){families[i / 6], types[i % 6]};
+		kinds[n] = (struct kind){families[i / 8], types[i % 8]};
 		snprintf(names[n], sizeof names[n], "%s %s", kinds[n].like, kinds[n].type);
 		tests[n] = (struct CMUnitTest){names[n], is_exact, open_model, close_model, &kinds[n]};
 		n++;

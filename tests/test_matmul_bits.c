@@ -74,21 +74,23 @@ static enum hr_type neighbour_of(enum hr_type type, int n)
 
 static void check_type(int isa, enum hr_type type, const float *x)
 {
+	int n_tokens = hr_type_info(type)->block_elems > 1 ? 70 : TOKENS; /* several tiles of either kind */
 	struct call all = {
-	    .n_threads = 2, .n_tokens = TOKENS, .cols = cols_of(type), .type = type, .isa = isa, .x = x};
+	    .n_threads = 2, .n_tokens = n_tokens, .cols = cols_of(type), .type = type, .isa = isa, .x = x};
 	float *want = malloc(TOKENS * ROWS * sizeof *want);
 	run(&all, want);
-	for (int n = 1, token = 0; n < 40; n += n < 14 ? 1 : 5, token = (token + 17) % (TOKENS - 40)) {
+	static const int counts[] = {1, 2, 3, 4, 5, 8, 9, 12, 16, 17, 39};
+	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+		int         n = counts[i], token = (int)i * 17 % (n_tokens - 39);
 		struct call c = all;
 		c.token = token;
 		c.n_tokens = n;
 		check_same(&c, want, "fewer tokens");
 		c.shift = (size_t)(1 + n % 3);
 		c.n_threads = 1 + n % 3;
-		check_same(&c, want, "other threads and address");
 		c.split = 1 + n * 2;
 		c.neighbour = neighbour_of(type, n);
-		check_same(&c, want, "other products in the call");
+		check_same(&c, want, "other threads, address and products in the call");
 	}
 	free(want);
 }
