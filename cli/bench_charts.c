@@ -227,8 +227,9 @@ void hr_bench_chart_speed(FILE *f, const struct hr_bench *b, bool decode)
 		        "sequence%s</text>\n",
 		        s, y - 4, y, hr_bench_test_name(series[s].rows[0]).s, series[s].rows[0]->arm->plan.n_seqs,
 		        series[s].rows[0]->arm->plan.n_seqs > 1 ? "s" : "");
-		free(series[s].rows);
 	}
+	for (int s = 0; s < n; s++)
+		free(series[s].rows);
 	fprintf(f, "</svg>\n");
 }
 
