@@ -222,7 +222,7 @@ static int find_rates(struct hr_plan *plan, const struct hr_plan_options *o, con
 		return 0; /* what is measured are passes of a decoder */
 	if (found)
 		hr__card_rates(card, plan->model, &plan->rates);
-	else if ((o->cache_dir || o->measure) && !plan->model->checkpoint.hparams.encoder) {
+	else if (o->cache_dir || o->measure) {
 		snprintf(device, sizeof device, "%s %s", target->kind, target->name);
 		rc = hr__rates_get(&plan->rates, &found, plan->model, o, device, &sink, err);
 	}
