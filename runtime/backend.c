@@ -1,5 +1,6 @@
 /* Picks the device and its operations by the name that the user gave. "auto" is the
- * first GPU that can be used, and else the CPU, with the reason. */
+ * first GPU that can be used, and else the CPU: with the reason, where a GPU was to be
+ * expected. */
 #include "runtime/backend.h"
 
 #include "base/error.h"
@@ -39,7 +40,7 @@ static int open_cpu(struct hr_backend *backend, const struct hr_plan_options *o,
 	return rc ? rc : hr_ops_cpu_open(&backend->ops, backend->device, o->cpu_isa, err);
 }
 
-/* A GPU or the CPU; that a build has no CUDA is no news to whoever built it. */
+/* A GPU or the CPU; that a build has no CUDA, or a machine no GPU, is no news to its user. */
 static int open_any(struct hr_backend *backend, const struct hr_plan_options *o, struct hr_error *err)
 {
 #ifdef HEADRACE_CUDA
@@ -47,7 +48,8 @@ static int open_any(struct hr_backend *backend, const struct hr_plan_options *o,
 	if (!open_cuda(backend, 0, o, &why))
 		return 0;
 	hr__backend_close(backend);
-	snprintf(backend->fallback, sizeof backend->fallback, "The CPU is used: %.900s", why.message);
+	if (hr_device_cuda_expected())
+		snprintf(backend->fallback, sizeof backend->fallback, "The CPU is used: %.900s", why.message);
 #endif
 	return open_cpu(backend, o, err);
 }

@@ -19,6 +19,10 @@ struct hr_device_cuda_options {
 int hr_device_cuda_open(struct hr_device **out, const struct hr_device_cuda_options *options,
                         struct hr_error *err);
 
+/* Is there a driver, or a card without one? Where neither is, nobody expects a GPU
+ * and none need be told that there is none. */
+bool hr_device_cuda_expected(void);
+
 /* ---- For the kernels ---- */
 
 /* The cudaStream_t to launch on. Makes its GPU the calling thread's current one. */

@@ -4,8 +4,14 @@
 #include "kernels/device/device_cuda_find.h"
 
 #include "base/error.h"
+#include "kernels/device/device_cuda.h"
 
-#define OLDEST_MAJOR 8 /* compute capability that kernels are built for */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NVIDIA_VENDOR 0x10de
+#define OLDEST_MAJOR  8 /* compute capability that kernels are built for */
 
 static int version_major(int version) { return version / 1000; }
 static int version_minor(int version) { return version % 1000 / 10; }
@@ -58,4 +64,38 @@ int hr__cuda_find(int ordinal, struct cudaDeviceProp *out, struct hr_error *err)
 		                "use --device cpu.",
 		                out->name, ordinal, out->major, out->minor, OLDEST_MAJOR);
 	return 0;
+}
+
+/* A number out of directory/device/name; 0 when there is none. */
+static unsigned long read_number(const char *directory, const char *device, const char *name)
+{
+	char path[512], text[32] = "";
+	snprintf(path, sizeof path, "%s/%s/%s", directory, device, name);
+	FILE *f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (!fgets(text, sizeof text, f))
+		text[0] = 0;
+	fclose(f);
+	return strtoul(text, NULL, 0);
+}
+
+bool hr__cuda_card_in(const char *directory)
+{
+	bool found = false;
+	DIR *pci = opendir(directory);
+	for (struct dirent *entry; pci && !found && (entry = readdir(pci));)
+		found = read_number(directory, entry->d_name, "vendor") == NVIDIA_VENDOR &&
+		        read_number(directory, entry->d_name, "class") >> 16 == 0x03; /* display controllers */
+	if (pci)
+		closedir(pci);
+	return found;
+}
+
+bool hr_device_cuda_expected(void)
+{
+	int driver = 0;
+	if (cudaDriverGetVersion(&driver))
+		cudaGetLastError();
+	return driver || hr__cuda_card_in("/sys/bus/pci/devices");
 }

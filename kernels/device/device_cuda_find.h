@@ -5,9 +5,13 @@
 #include "headrace/error.h"
 
 #include <cuda_runtime_api.h>
+#include <stdbool.h>
 
 /* The properties of GPU `ordinal`, or a sentence why it can't be used:
  * HR_EUNSUPPORTED, HR_EINVAL, HR_EDEVICE. */
 int hr__cuda_find(int ordinal, struct cudaDeviceProp *out, struct hr_error *err);
+
+/* Is there an NVIDIA display controller in this directory of PCI devices, as in sysfs? */
+bool hr__cuda_card_in(const char *directory);
 
 #endif

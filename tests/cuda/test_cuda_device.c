@@ -1,10 +1,15 @@
 /* The CUDA device against the layer that stands in for CUDA: what it says when
  * there is no GPU to use, memory, pinning, copies, events, and time. */
 #include "base/clock.h"
+#include "kernels/device/device_cuda.h"
+#include "kernels/device/device_cuda_find.h"
 #include "tests/cuda/cuda_testing.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 
 /* ---- Opening ----------------------------------------------------------------- */
 
@@ -44,6 +49,39 @@ static void test_no_gpu_is_a_sentence(void **state)
 	struct hr_error               err = {0};
 	assert_int_equal(hr_device_cuda_open(&device, &o, &err), HR_EDEVICE);
 	assert_non_null(strstr(err.message, "cudaErrorUnknown"));
+}
+
+static void write_text(const char *directory, const char *name, const char *text)
+{
+	char path[300];
+	snprintf(path, sizeof path, "%s/%s", directory, name);
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void test_a_card_without_a_driver_is_noticed(void **state)
+{
+	(void)state;
+	char directory[] = "/tmp/headrace-pci-XXXXXX", device[300];
+	assert_non_null(mkdtemp(directory));
+	snprintf(device, sizeof device, "%s/0000:01:00.0", directory);
+	assert_int_equal(mkdir(device, 0700), 0);
+	assert_false(hr__cuda_card_in(directory));
+	write_text(device, "vendor", "0x10de\n");
+	write_text(device, "class", "0x0c0330\n"); /* its USB controller */
+	assert_false(hr__cuda_card_in(directory));
+	write_text(device, "class", "0x030200\n");
+	assert_true(hr__cuda_card_in(directory));
+	write_text(device, "vendor", "0x1002\n");
+	assert_false(hr__cuda_card_in(directory));
+	cuda_on_cpu_reset(NULL);
+	assert_true(hr_device_cuda_expected());
+	char command[300];
+	snprintf(command, sizeof command, "rm -r %s", directory);
+	assert_int_equal(system(command), 0);
+	assert_false(hr__cuda_card_in(directory));
 }
 
 static void test_it_says_what_it_is(void **state)
@@ -381,6 +419,7 @@ int main(void)
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin_machine, end_machine)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_no_gpu_is_a_sentence),
+	    TEST(test_a_card_without_a_driver_is_noticed),
 	    TEST(test_it_says_what_it_is),
 	    TEST(test_memory_is_counted_and_aligned),
 	    TEST(test_memory_that_does_not_fit),
