@@ -21,6 +21,7 @@
 #endif
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #ifdef __SANITIZE_THREAD__
@@ -159,6 +160,9 @@ void fiber_release(Fiber *f)
 {
 	if (f->stack) {
 		release_context(f);
+#ifdef __SANITIZE_ADDRESS__
+		__asan_unpoison_memory_region(f->stack, f->stack_bytes); /* what is mapped there next is no stack */
+#endif
 		munmap(f->stack - GUARD_BYTES, f->stack_bytes + GUARD_BYTES);
 	}
 #ifdef __SANITIZE_THREAD__
