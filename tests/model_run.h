@@ -85,7 +85,7 @@ static inline uint64_t run_smallest_budget(const struct hr_model        *model,
 		struct hr_plan *plan;
 		struct hr_error err = {0};
 		int             rc = hr_plan_new(&plan, model, &o, &err);
-		bool same = !rc && (!o.n_batch || hr_plan_info(plan)->n_batch == o.n_batch) &&
+		bool            same = !rc && (!o.n_batch || hr_plan_info(plan)->n_batch == o.n_batch) &&
 		            (!o.n_seqs || hr_plan_info(plan)->n_seqs == o.n_seqs); /* not made smaller to fit */
 		if (!rc)
 			hr_plan_free(plan);

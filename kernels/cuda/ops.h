@@ -72,8 +72,7 @@ int    hr__cuda_attention(struct hr_ops *ops, struct hr_stream *stream, float *o
                           int64_t q_stride, int32_t n_heads, const struct hr_kv_layer *kv, float scale,
                           float soft_cap, int32_t window, const struct hr_batch *batch);
 bool   hr__cuda_attention_split_fits(const struct hr_ops *ops, const struct hr__cuda_attn *a);
-int    hr__cuda_attention_split(struct hr_ops *ops, struct hr_stream *stream,
-                                const struct hr__cuda_attn *a);
+int    hr__cuda_attention_split(struct hr_ops *ops, struct hr_stream *stream, const struct hr__cuda_attn *a);
 int    hr__cuda_attention_tiled(struct hr_stream *stream, const struct hr__cuda_attn *a);
 size_t hr__cuda_attention_scratch_bytes(int32_t max_cols);
 
