@@ -18,8 +18,7 @@ test: build
 
 bench: build ## the window against the full load, on the demo model
 	@scripts/fetch-models chat
-	@cmake --build build --target benches
-	@bench/measure overlap models/SmolLM2-135M-Instruct.Q4_1.gguf
+	@build/headrace bench models/SmolLM2-135M-Instruct.Q4_1.gguf --window 4,8,16,full
 
 models: ## the demo models, into models/
 	@scripts/setup
