@@ -71,7 +71,7 @@ static void passes_agree(uint64_t want)
 static void is_exact(void **state)
 {
 	(void)state;
-	static const int       n_together[] = {3, 30, 32}, n_singly[] = {1, 8, 32};
+	static const int       n_together[] = {3, 12, 32}, n_singly[] = {1, 4, 32};
 	int                    n = n_together[exact_scale()], n_alone = n_singly[exact_scale()];
 	struct run_result      together = {0}, alone = {0};
 	struct hr_plan_options o = exact_options(model, NULL, N_PROMPTS, N_CTX);
