@@ -163,7 +163,8 @@ static void *run_stream(void *arg)
 			op->event->completed = op->record;
 			op->event->time_ns = hr__now_ns();
 		}
-		while (op->kind == OP_WAIT && op->event->completed < op->record && !d->failed)
+		/* A failed device's waits are over, and its events may be gone. */
+		while (op->kind == OP_WAIT && !d->failed && op->event->completed < op->record)
 			pthread_cond_wait(&d->changed, &d->mutex);
 		bool failed = d->failed;
 		pthread_mutex_unlock(&d->mutex);
