@@ -332,9 +332,20 @@ static int add_block_locked(struct fake_device *d, void *base, size_t bytes, boo
 	return HR_ENOMEM;
 }
 
-/* Forget the block at `base`; its size. */
+static bool is_idle_locked(const struct fake_device *d)
+{
+	for (const struct hr_stream *s = d->streams; s; s = s->next)
+		if (s->n_done != s->n_put)
+			return false;
+	return true;
+}
+
+/* Forget the block at `base`; its size. Nobody can wait for the work of a device that
+ * failed, so that giving memory back does: what had begun ends first. */
 static size_t drop_block_locked(struct fake_device *d, void *base, bool is_pin)
 {
+	while (d->failed && !is_idle_locked(d))
+		pthread_cond_wait(&d->changed, &d->mutex);
 	for (int i = 0; i < MAX_BLOCKS; i++) {
 		struct block *b = &d->blocks[i];
 		if (b->base != base || b->is_pin != is_pin)
