@@ -379,6 +379,7 @@ static void *use_elsewhere(void *arg)
 	struct rig *r = arg;
 	assert_int_equal(r->device->ops->copy(r->copy, r->device_memory, r->host, r->bytes), 0);
 	assert_int_equal(r->device->ops->event_record(r->event, r->copy), 0);
+	assert_int_equal(r->device->ops->stream_wait(r->compute, r->event), 0);
 	assert_int_equal(cuda_on_cpu_launch(hr_cuda_stream(r->compute), add_one, r->device_memory), 0);
 	return NULL;
 }
