@@ -55,9 +55,9 @@ static void decode_blocks(enum hr_type id, const void *src, float *dst, size_t n
 	}
 }
 
-#define HR_X(id)                                                                                             \
+#define HR_X(id, ...)                                                                                        \
 	static void decode_##id(const void *src, float *dst, size_t n) { decode_blocks(id, src, dst, n); }
-HR__BLOCK_TYPES(HR_X)
+HR_BLOCK_TYPES(HR_X)
 #undef HR_X
 
 static const struct hr_type_info types[HR_TYPE_COUNT] = {

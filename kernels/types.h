@@ -15,10 +15,11 @@
 #include <stdint.h>
 
 /* X(enum, name, GGUF type id, safetensors name or "", elements per block, bytes per block) */
-#define HR_TYPES(X)                                                                                          \
+#define HR_FLOAT_TYPES(X)                                                                                    \
 	X(HR_TYPE_F32, "f32", 0, "F32", 1, 4)                                                                    \
 	X(HR_TYPE_F16, "f16", 1, "F16", 1, 2)                                                                    \
-	X(HR_TYPE_BF16, "bf16", 30, "BF16", 1, 2)                                                                \
+	X(HR_TYPE_BF16, "bf16", 30, "BF16", 1, 2)
+#define HR_BLOCK_TYPES(X)                                                                                    \
 	X(HR_TYPE_Q8_0, "q8_0", 8, "", 32, 34)                                                                   \
 	X(HR_TYPE_Q4_0, "q4_0", 2, "", 32, 18)                                                                   \
 	X(HR_TYPE_Q4_1, "q4_1", 3, "", 32, 20)                                                                   \
@@ -32,6 +33,7 @@
 	X(HR_TYPE_IQ4_NL, "iq4_nl", 20, "", 32, 18)                                                              \
 	X(HR_TYPE_IQ4_XS, "iq4_xs", 23, "", 256, 136)                                                            \
 	X(HR_TYPE_MXFP4, "mxfp4", 39, "", 32, 17)
+#define HR_TYPES(X) HR_FLOAT_TYPES(X) HR_BLOCK_TYPES(X)
 
 enum hr_type {
 #define HR_X(id, name, gguf, st, elems, bytes) id,

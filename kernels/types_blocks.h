@@ -7,25 +7,10 @@
 #include "kernels/types.h"
 
 /* unpack: a part of a block; pack: n elements, whole blocks. */
-#define HR__BLOCK_TYPES(X)                                                                                   \
-	X(HR_TYPE_Q8_0)                                                                                          \
-	X(HR_TYPE_Q4_0)                                                                                          \
-	X(HR_TYPE_Q4_1)                                                                                          \
-	X(HR_TYPE_Q5_0)                                                                                          \
-	X(HR_TYPE_Q5_1)                                                                                          \
-	X(HR_TYPE_Q2_K)                                                                                          \
-	X(HR_TYPE_Q3_K)                                                                                          \
-	X(HR_TYPE_Q4_K)                                                                                          \
-	X(HR_TYPE_Q5_K)                                                                                          \
-	X(HR_TYPE_Q6_K)                                                                                          \
-	X(HR_TYPE_IQ4_NL)                                                                                        \
-	X(HR_TYPE_IQ4_XS)                                                                                        \
-	X(HR_TYPE_MXFP4)
-
-#define HR__X(id)                                                                                            \
+#define HR__X(id, ...)                                                                                       \
 	void hr__unpack_##id(const uint8_t *block, int part, struct hr_type_part *out);                          \
 	void hr__pack_##id(const float *src, void *dst, size_t n);
-HR__BLOCK_TYPES(HR__X)
+HR_BLOCK_TYPES(HR__X)
 #undef HR__X
 
 /* Not written: these types come from elsewhere, to be read. */

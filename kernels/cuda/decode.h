@@ -1,5 +1,5 @@
-/* Weight types on the device. A later type is one decoder here and its name in
- * HR_CUDA_BLOCK_TYPES: products, embedding and cuBLAS' tiles follow.
+/* Weight types on the device. A later type is one decoder here and its row in
+ * HR_BLOCK_TYPES: products, embedding and cuBLAS' tiles follow.
  *
  * A block type's decoder, HR_DECODER(), turns 32 neighbouring weights into bytes and scales:
  *     w[i] = d[i / 16] * (q[i] - ZERO) + m[i / 16]
@@ -101,21 +101,6 @@ static inline bool hr_is_float(enum hr_type type)
 }
 
 /* ---- Block types ---- */
-
-#define HR_CUDA_BLOCK_TYPES(X)                                                                               \
-	X(HR_TYPE_Q8_0)                                                                                          \
-	X(HR_TYPE_Q4_0)                                                                                          \
-	X(HR_TYPE_Q4_1)                                                                                          \
-	X(HR_TYPE_Q5_0)                                                                                          \
-	X(HR_TYPE_Q5_1)                                                                                          \
-	X(HR_TYPE_Q2_K)                                                                                          \
-	X(HR_TYPE_Q3_K)                                                                                          \
-	X(HR_TYPE_Q4_K)                                                                                          \
-	X(HR_TYPE_Q5_K)                                                                                          \
-	X(HR_TYPE_Q6_K)                                                                                          \
-	X(HR_TYPE_IQ4_NL)                                                                                        \
-	X(HR_TYPE_IQ4_XS)                                                                                        \
-	X(HR_TYPE_MXFP4)
 
 struct hr_block32 {
 	uint32_t q[8];

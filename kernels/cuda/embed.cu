@@ -38,10 +38,10 @@ template <int TYPE> static __global__ void embed_block_kernel(embed_args a)
 static void (*kernel_of(enum hr_type type))(embed_args)
 {
 	switch ((int)type) {
-#define HR_X(TYPE)                                                                                           \
+#define HR_X(TYPE, ...)                                                                                           \
 	case TYPE:                                                                                               \
 		return embed_block_kernel<TYPE>;
-		HR_CUDA_BLOCK_TYPES(HR_X)
+		HR_BLOCK_TYPES(HR_X)
 #undef HR_X
 	}
 	return hr_is_float(type) ? embed_float_kernel : NULL;

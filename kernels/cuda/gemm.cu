@@ -112,12 +112,12 @@ static int decode(struct hr_stream *stream, void *y, const struct hr_weight *w)
 		return decode_float<HR_TYPE_F16, __half>(stream, y, w);
 	case HR_TYPE_BF16:
 		return decode_float<HR_TYPE_BF16, __nv_bfloat16>(stream, y, w);
-#define HR_X(TYPE)                                                                                           \
+#define HR_X(TYPE, ...)                                                                                           \
 	case TYPE:                                                                                               \
 		return hr_cuda_launch(stream, "decode", decode_block_kernel<TYPE, __half>,                           \
 		                      blocks_for((int64_t)w->rows * w->cols / 32), dim3(THREADS), 0, (__half *)y,    \
 		                      (const uint8_t *)w->data, (int64_t)w->rows * w->cols);
-		HR_CUDA_BLOCK_TYPES(HR_X)
+		HR_BLOCK_TYPES(HR_X)
 #undef HR_X
 	}
 	return HR_EUNSUPPORTED;

@@ -244,8 +244,8 @@ static int launch_for(struct hr_stream *stream, const struct hr_matmul *products
 bool hr__cuda_quant_has(enum hr_type type)
 {
 	switch ((int)type) {
-#define HR_X(TYPE) case TYPE:
-		HR_CUDA_BLOCK_TYPES(HR_X)
+#define HR_X(TYPE, ...) case TYPE:
+		HR_BLOCK_TYPES(HR_X)
 #undef HR_X
 		return true;
 	}
@@ -258,10 +258,10 @@ int hr__cuda_matvec_quant(struct hr_stream *stream, const struct hr_matmul *prod
 	int32_t        cols = products[0].w.cols;
 	const xq_span *x = (const xq_span *)xq + (int64_t)first_token * hr_div_up(cols, SPAN);
 	switch ((int)products[0].w.type) {
-#define HR_X(TYPE)                                                                                           \
+#define HR_X(TYPE, ...)                                                                                           \
 	case TYPE:                                                                                               \
 		return launch_for<TYPE>(stream, products, n_products, x, first_token, n_tokens);
-		HR_CUDA_BLOCK_TYPES(HR_X)
+		HR_BLOCK_TYPES(HR_X)
 #undef HR_X
 	}
 	return HR_EUNSUPPORTED;
