@@ -31,53 +31,73 @@ static void open_and_load(struct rig *r)
 	assert_int_equal(hr_window_load(r->window, NULL, NULL, NULL), 0);
 }
 
+/* Other programs may take the processor away for any while, so each of these times is
+ * tried again: a window that works as promised shows it in one undisturbed trial, and
+ * one that doesn't never does. */
+static void assert_shows(bool (*trial)(bool direct))
+{
+	for (int direct = 0; direct < 2; direct++) {
+		bool shown = false;
+		for (int i = 0; i < 10 && !shown; i++)
+			shown = trial(direct);
+		assert_true(shown);
+	}
+}
+
+static bool slow_caller_does_not_stall(bool direct)
+{
+	struct rig             r = streaming_rig(direct);
+	struct hr_window_stats before, after;
+	open_and_load(&r);
+	usleep(20000);
+	hr_window_stats(r.window, &before);
+	uint64_t begin_ns = hr__now_ns();
+	for (int pass = 0; pass < 3; pass++) {
+		for (int i = 0; i < r.n_layers; i++) {
+			void *weights;
+			assert_int_equal(hr_window_acquire(r.window, i, &weights, NULL), 0);
+			hr_window_release(r.window, i);
+			usleep(10000);
+		}
+		usleep(30000); /* between the passes */
+	}
+	uint64_t elapsed_ns = hr__now_ns() - begin_ns;
+	rig_wait(&r);
+	hr_window_stats(r.window, &after);
+	rig_close(&r);
+	return after.stall_ns - before.stall_ns < elapsed_ns / 5;
+}
+
 static void test_slow_caller_does_not_stall(void **state)
 {
 	(void)state;
-	for (int direct = 0; direct < 2; direct++) {
-		struct rig             r = streaming_rig(direct);
-		struct hr_window_stats before, after;
-		open_and_load(&r);
-		usleep(20000);
-		hr_window_stats(r.window, &before);
-		uint64_t begin_ns = hr__now_ns();
-		for (int pass = 0; pass < 3; pass++) {
-			for (int i = 0; i < r.n_layers; i++) {
-				void *weights;
-				assert_int_equal(hr_window_acquire(r.window, i, &weights, NULL), 0);
-				hr_window_release(r.window, i);
-				usleep(10000);
-			}
-			usleep(30000); /* between the passes */
-		}
-		uint64_t elapsed_ns = hr__now_ns() - begin_ns;
-		rig_wait(&r);
-		hr_window_stats(r.window, &after);
-		assert_true(after.stall_ns - before.stall_ns < elapsed_ns / 5);
-		rig_close(&r);
-	}
+	assert_shows(slow_caller_does_not_stall);
+}
+
+static bool slow_reads_stall_all_the_time(bool direct)
+{
+	struct rig             r = streaming_rig(direct);
+	struct hr_window_stats before, after;
+	r.reader_options = (struct fake_reader_options){.n_threads = 1, .latency_us = 6000};
+	open_and_load(&r);
+	assert_int_equal(rig_pass(&r, NULL), 0);
+	rig_wait(&r);
+	hr_window_stats(r.window, &before);
+	uint64_t begin_ns = hr__now_ns();
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(rig_pass(&r, NULL), 0);
+	rig_wait(&r);
+	uint64_t elapsed_ns = hr__now_ns() - begin_ns, stall_ns;
+	hr_window_stats(r.window, &after);
+	rig_close(&r);
+	stall_ns = after.stall_ns - before.stall_ns;
+	return stall_ns > elapsed_ns * 7 / 10 && stall_ns <= elapsed_ns;
 }
 
 static void test_slow_reads_stall_all_the_time(void **state)
 {
 	(void)state;
-	for (int direct = 0; direct < 2; direct++) {
-		struct rig             r = streaming_rig(direct);
-		struct hr_window_stats before, after;
-		r.reader_options = (struct fake_reader_options){.n_threads = 1, .latency_us = 6000};
-		open_and_load(&r);
-		assert_int_equal(rig_pass(&r, NULL), 0);
-		rig_wait(&r);
-		hr_window_stats(r.window, &before);
-		uint64_t begin_ns = hr__now_ns();
-		for (int i = 0; i < 3; i++)
-			assert_int_equal(rig_pass(&r, NULL), 0);
-		rig_wait(&r);
-		uint64_t elapsed_ns = hr__now_ns() - begin_ns;
-		hr_window_stats(r.window, &after);
-		assert_in_range(after.stall_ns - before.stall_ns, elapsed_ns * 7 / 10, elapsed_ns);
-		rig_close(&r);
-	}
+	assert_shows(slow_reads_stall_all_the_time);
 }
 
 static void test_compute_time_is_measured(void **state)
@@ -97,45 +117,52 @@ static void test_compute_time_is_measured(void **state)
 	rig_close(&r);
 }
 
+static bool reads_overlap_compute(bool direct)
+{
+	struct rig r = streaming_rig(direct);
+	r.chunk_bytes = 1 << 20; /* one read per extent */
+	r.reader_options = (struct fake_reader_options){.n_threads = 8, .latency_us = 20000};
+	r.kernel_us = 20000;
+	open_and_load(&r);
+	assert_int_equal(rig_pass(&r, NULL), 0);
+	uint64_t begin_ns = hr__now_ns();
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(rig_pass(&r, NULL), 0);
+	rig_wait(&r);
+	uint64_t compute_ns = 2 * 4 * 20000000ull, elapsed_ns = hr__now_ns() - begin_ns;
+	rig_close(&r);
+	return elapsed_ns < compute_ns + compute_ns / 2; /* one after the other: 1.9 times */
+}
+
 /* Reads of the next layer run while this one computes: a pass takes the time of the
  * slower of the two, not of both. */
 static void test_reads_overlap_compute(void **state)
 {
 	(void)state;
-	for (int direct = 0; direct < 2; direct++) {
-		struct rig r = streaming_rig(direct);
-		r.chunk_bytes = 1 << 20; /* one read per extent */
-		r.reader_options = (struct fake_reader_options){.n_threads = 8, .latency_us = 20000};
-		r.kernel_us = 20000;
-		open_and_load(&r);
-		assert_int_equal(rig_pass(&r, NULL), 0);
-		uint64_t begin_ns = hr__now_ns();
-		for (int i = 0; i < 2; i++)
-			assert_int_equal(rig_pass(&r, NULL), 0);
-		rig_wait(&r);
-		uint64_t compute_ns = 2 * 4 * 20000000ull, elapsed_ns = hr__now_ns() - begin_ns;
-		assert_true(elapsed_ns < compute_ns + compute_ns / 2); /* one after the other: 1.9 times */
-		rig_close(&r);
-	}
+	assert_shows(reads_overlap_compute);
+}
+
+static bool prefetch_crosses_the_end_of_a_pass(bool direct)
+{
+	struct rig r = streaming_rig(direct);
+	void      *weights;
+	r.reader_options = (struct fake_reader_options){.n_threads = 1, .latency_us = 10000};
+	open_and_load(&r);
+	assert_int_equal(rig_pass(&r, NULL), 0);
+	usleep(250000); /* the head samples a token, very slowly */
+	uint64_t begin_ns = hr__now_ns();
+	for (int i = 0; i < r.slots; i++)
+		assert_int_equal(hr_window_acquire(r.window, i, &weights, NULL), 0);
+	uint64_t elapsed_ns = hr__now_ns() - begin_ns;
+	rig_close(&r);
+	return elapsed_ns < 5000000; /* one read takes twice as long */
 }
 
 /* The first layers of the next pass are on their way while nobody asks for them. */
 static void test_prefetch_crosses_the_end_of_a_pass(void **state)
 {
 	(void)state;
-	for (int direct = 0; direct < 2; direct++) {
-		struct rig r = streaming_rig(direct);
-		void      *weights;
-		r.reader_options = (struct fake_reader_options){.n_threads = 1, .latency_us = 10000};
-		open_and_load(&r);
-		assert_int_equal(rig_pass(&r, NULL), 0);
-		usleep(250000); /* the head samples a token, very slowly */
-		uint64_t begin_ns = hr__now_ns();
-		for (int i = 0; i < r.slots; i++)
-			assert_int_equal(hr_window_acquire(r.window, i, &weights, NULL), 0);
-		assert_true(hr__now_ns() - begin_ns < 5000000); /* one read takes as long */
-		rig_close(&r);
-	}
+	assert_shows(prefetch_crosses_the_end_of_a_pass);
 }
 
 /* Every lane tells its part, with names and bytes. */
