@@ -298,6 +298,15 @@ static int find_rates(const struct hr_bench *b)
 	return err.code == HR_EBUDGET ? HR_EXIT_OK : hr_cli_fail_error(&err);
 }
 
+/* A setting that does not fit is a row that says so, as long as there are others. */
+static int check_ran(const struct hr_bench *b)
+{
+	for (int i = 0; i < b->n_rows; i++)
+		if (b->rows[i].n)
+			return HR_EXIT_OK;
+	return hr_cli_fail("%s", b->arms[0].why_not);
+}
+
 int hr_cli_bench(struct hr_cli_options *o)
 {
 	struct hr_error  err;
@@ -320,6 +329,8 @@ int hr_cli_bench(struct hr_cli_options *o)
 	for (int r = 0; r < b.repetitions && !code; r++)
 		code = hr_bench_repeat(&b, r);
 	hr_cli_on_progress(NULL, 1, 1);
+	if (!code)
+		code = check_ran(&b);
 	if (!code || code == HR_EXIT_INTERRUPTED) {
 		hr_bench_settle(&b);
 		hr_bench_print(&b, o->json ? "json" : o->format ? o->format : "md");

@@ -91,7 +91,7 @@ struct hr_cli_text hr_cli_bytes(uint64_t bytes);
 char *hr_cli_quote(const char *text);
 
 /* What --max-memory, --device-map and --dtype say, put into options->plan, with the directory for what
- * is measured; --trace is tried. `*map` is the text of the device map, to be freed. 0, or an exit code after
+ * is measured; --trace and --html are tried. `*map` is the text of the device map, to be freed. 0, or an exit code after
  * saying why. */
 int hr_cli_resolve(struct hr_cli_options *options, char **map);
 /* The text of the card that --assume names, a file or one of those that are installed; allocated, NULL after

@@ -25,10 +25,11 @@ void hr_cli_catch_interrupts(void)
 	struct sigaction action = {.sa_handler = on_interrupt};
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGINT, &action, NULL);
-	/* A closed pipe is an error of the write, not a death of the program. */
+	/* A closed pipe and a file at its limit are errors of the write, not deaths of the program. */
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
 	sigemptyset(&ignore.sa_mask);
 	sigaction(SIGPIPE, &ignore, NULL);
+	sigaction(SIGXFSZ, &ignore, NULL);
 }
 
 void hr_cli_hold_interrupts(void) { held = 1; }

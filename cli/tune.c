@@ -121,18 +121,35 @@ static size_t read_all(int fd, char *out, size_t capacity, double deadline)
 	return n;
 }
 
+/* The environment without the twins of flags: a trial is what its command line says. Allocated. */
+static char **environment_of_trials(void)
+{
+	size_t n = 0, kept = 0;
+	while (environ[n])
+		n++;
+	char **out = calloc(n + 1, sizeof *out);
+	for (size_t i = 0; out && i < n; i++)
+		if (strncmp(environ[i], "HEADRACE_", 9))
+			out[kept++] = environ[i];
+	return out;
+}
+
 /* Start the command with both its outputs in a pipe; its end, or -1. */
 static int start(const struct command *c, pid_t *child)
 {
 	int                        ends[2];
 	posix_spawn_file_actions_t actions;
-	if (pipe2(ends, O_CLOEXEC))
+	char                     **environment = environment_of_trials();
+	if (!environment || pipe2(ends, O_CLOEXEC)) {
+		free(environment);
 		return -1;
+	}
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
 	posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-	int error = posix_spawn(child, "/proc/self/exe", &actions, NULL, c->words, environ);
+	int error = posix_spawn(child, "/proc/self/exe", &actions, NULL, c->words, environment);
 	posix_spawn_file_actions_destroy(&actions);
+	free(environment);
 	close(ends[1]);
 	if (error) {
 		close(ends[0]);

@@ -186,18 +186,18 @@ done:
 	return code;
 }
 
-/* Could the trace be written at the end? Asked before anything is loaded; leaves nothing behind. */
-static int check_trace(const char *path)
+/* Could `path` be written at the end? Asked before anything is loaded; leaves nothing behind. */
+static int check_writable(const char *path, const char *what)
 {
 	struct stat st;
 	char        probe[4096];
 	const char *slash = strrchr(path, '/');
 	if (!stat(path, &st) && !S_ISREG(st.st_mode))
-		return hr_cli_fail("The trace cannot be written to %s, which is not a regular file.", path);
+		return hr_cli_fail("The %s cannot be written to %s, which is not a regular file.", what, path);
 	snprintf(probe, sizeof probe, "%.*s.headrace-XXXXXX", slash ? (int)(slash - path) + 1 : 0, path);
 	int fd = mkostemp(probe, O_CLOEXEC);
 	if (fd < 0)
-		return hr_cli_fail("The trace cannot be written to %s: %s.", path, strerror(errno));
+		return hr_cli_fail("The %s cannot be written to %s: %s.", what, path, strerror(errno));
 	close(fd);
 	unlink(probe);
 	return HR_EXIT_OK;
@@ -235,6 +235,27 @@ char *hr_cli_read_card(const char *name)
 	return NULL;
 }
 
+/* The text of a device map; NULL after saying why. What the modules are is for the library to judge. */
+static char *read_device_map(const char *path)
+{
+	json_error_t where;
+	char        *text = hr_cli_read_file(path, "device map");
+	json_t      *map = text ? json_loads(text, 0, &where) : NULL;
+	if (text && !json_is_object(map)) {
+		if (map)
+			hr_cli_fail("The device map %s is JSON but no object; write {\"model.layers.0\": 0, ...}.", path);
+		else
+			hr_cli_fail(
+			    "The device map %s is not JSON, line %d, column %d: %s; write {\"model.layers.0\": 0, "
+			    "...}.",
+			    path, where.line, where.column, where.text);
+		free(text);
+		text = NULL;
+	}
+	json_decref(map);
+	return text;
+}
+
 int hr_cli_resolve(struct hr_cli_options *o, char **map)
 {
 	o->plan.cache_dir = cache_directory();
@@ -249,10 +270,12 @@ int hr_cli_resolve(struct hr_cli_options *o, char **map)
 			return code;
 	}
 	if (o->device_map && strcmp(o->device_map, "auto")) {
-		*map = hr_cli_read_file(o->device_map, "device map");
+		*map = read_device_map(o->device_map);
 		if (!*map)
 			return HR_EXIT_ERROR;
 		o->plan.device_map = *map;
 	}
-	return o->trace ? check_trace(o->trace) : HR_EXIT_OK;
+	return o->trace  ? check_writable(o->trace, "trace")
+	       : o->html ? check_writable(o->html, "page")
+	                 : HR_EXIT_OK;
 }

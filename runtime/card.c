@@ -69,7 +69,7 @@ int hr__card_parse(struct hr_card *card, const char *text, struct hr_error *err)
 	}
 	const char *device = json_string_value(json_object_get(o, "device"));
 	const char *name = json_string_value(json_object_get(o, "name"));
-	if (!rc && (!name || !device || (strcmp(device, "cpu") && strncmp(device, "cuda", 4))))
+	if (!rc && (!name || !*name || !device || (strcmp(device, "cpu") && strncmp(device, "cuda", 4))))
 		rc = hr__fail(err, HR_EFORMAT,
 		              "The card should have a \"name\" and a \"device\", \"cuda:0\" or \"cpu\".");
 	if (!rc && strcmp(device, "cpu") && !(x[8] > 0))
