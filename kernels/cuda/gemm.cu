@@ -17,7 +17,7 @@
  * Scratch: x [n_tokens][cols] in 16 bits, then the tile, at 256 bytes. */
 #include "kernels/cuda/decode.h"
 
-#include <cublas_v2.h>
+#include "kernels/cuda/cublas_lazy.h"
 
 enum { THREADS = 256 };
 #define TILE_BYTES    ((size_t)32 << 20)
@@ -112,7 +112,7 @@ static int decode(struct hr_stream *stream, void *y, const struct hr_weight *w)
 		return decode_float<HR_TYPE_F16, __half>(stream, y, w);
 	case HR_TYPE_BF16:
 		return decode_float<HR_TYPE_BF16, __nv_bfloat16>(stream, y, w);
-#define HR_X(TYPE, ...)                                                                                           \
+#define HR_X(TYPE, ...)                                                                                      \
 	case TYPE:                                                                                               \
 		return hr_cuda_launch(stream, "decode", decode_block_kernel<TYPE, __half>,                           \
 		                      blocks_for((int64_t)w->rows * w->cols / 32), dim3(THREADS), 0, (__half *)y,    \
@@ -153,9 +153,9 @@ static int write_bias(struct hr_stream *stream, const struct hr_matmul *p, int32
 
 /* ---- cuBLAS ---- */
 
-static int check(struct hr_stream *stream, cublasStatus_t status)
+static int check(struct hr_ops *ops, struct hr_stream *stream, cublasStatus_t status)
 {
-	return status ? hr_cuda_check(stream, cudaErrorUnknown, cublasGetStatusString(status)) : 0;
+	return status ? hr_cuda_check(stream, cudaErrorUnknown, hr__cuda(ops)->cublas->status_string(status)) : 0;
 }
 
 /* The handle, on this stream and with its part of the workspace. */
@@ -168,15 +168,15 @@ static int prepare(struct hr_ops *ops, struct hr_stream *stream, cublasHandle_t 
 	int                  rc = 0;
 	if (!o->blas) {
 		cublasHandle_t handle;
-		rc = check(stream, cublasCreate(&handle));
+		rc = check(ops, stream, o->cublas->create(&handle));
 		o->blas = rc ? NULL : handle;
 	}
 	*out = (cublasHandle_t)o->blas;
 	if (rc || (o->blas_stream == cuda && o->blas_memory == memory))
 		return rc;
-	rc = check(stream, cublasSetStream(*out, (cudaStream_t)cuda));
+	rc = check(ops, stream, o->cublas->set_stream(*out, (cudaStream_t)cuda));
 	if (!rc)
-		rc = check(stream, cublasSetWorkspace(*out, memory, bytes));
+		rc = check(ops, stream, o->cublas->set_workspace(*out, memory, bytes));
 	o->blas_stream = cuda;
 	o->blas_memory = memory;
 	return rc;
@@ -185,22 +185,23 @@ static int prepare(struct hr_ops *ops, struct hr_stream *stream, cublasHandle_t 
 void hr__cuda_gemm_close(struct hr__cuda_ops *ops)
 {
 	if (ops->blas)
-		cublasDestroy((cublasHandle_t)ops->blas);
+		ops->cublas->destroy((cublasHandle_t)ops->blas);
 }
 
 /* y[n_tokens][y_stride], w->rows of them, from w and x[n_tokens][cols], both of `type`. */
-static int multiply(cublasHandle_t handle, struct hr_stream *stream, const struct hr_weight *w,
-                    cudaDataType_t type, const void *x, float *y, int64_t y_stride, bool add,
-                    int32_t n_tokens)
+static int multiply(struct hr_ops *ops, cublasHandle_t handle, struct hr_stream *stream,
+                    const struct hr_weight *w, cudaDataType_t type, const void *x, float *y, int64_t y_stride,
+                    bool add, int32_t n_tokens)
 {
 	float             one = 1, beta = add ? 1.0f : 0.0f;
 	cublasOperation_t op = w->column_stride ? CUBLAS_OP_N : CUBLAS_OP_T;
 	if (y_stride > INT32_MAX)
 		return HR_EINVAL;
-	return check(stream,
-	             cublasGemmEx(handle, op, CUBLAS_OP_N, w->rows, n_tokens, w->cols, &one, w->data, type,
-	                          w->column_stride ? w->column_stride : w->cols, x, type, w->cols, &beta, y,
-	                          CUDA_R_32F, (int)y_stride, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+	return check(ops, stream,
+	             hr__cuda(ops)->cublas->gemm_ex(handle, op, CUBLAS_OP_N, w->rows, n_tokens, w->cols, &one,
+	                                            w->data, type, w->column_stride ? w->column_stride : w->cols,
+	                                            x, type, w->cols, &beta, y, CUDA_R_32F, (int)y_stride,
+	                                            CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }
 
 /* Can cuBLAS read the weights where they are? */
@@ -229,8 +230,8 @@ static int multiply_all(struct hr_ops *ops, struct hr_stream *stream, const stru
 		from.data = direct ? from.data : tile;
 		from.column_stride = direct || !from.column_stride ? from.column_stride : from.rows;
 		if (!rc)
-			rc = multiply(handle, stream, &from, type, x, p->y + row, p->y_stride, p->add || p->bias.data,
-			              n_tokens);
+			rc = multiply(ops, handle, stream, &from, type, x, p->y + row, p->y_stride,
+			              p->add || p->bias.data, n_tokens);
 	}
 	return rc;
 }

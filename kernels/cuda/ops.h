@@ -9,6 +9,8 @@ extern "C" {
 
 #include "kernels/ops.h"
 
+struct hr__cublas;
+
 enum {
 	HR_CUDA_FEW_TOKENS = 8,    /* most that a product takes in one reading of its weights */
 	HR_CUDA_QUANT_TOKENS = 32, /* most that quantised weights are read again and again for */
@@ -16,11 +18,12 @@ enum {
 };
 
 struct hr__cuda_ops {
-	struct hr_ops       base; /* first */
-	struct hr_ops_table table;
-	void               *blas;        /* cublasHandle_t; NULL until the first large product */
-	const void         *blas_memory; /* its workspace, as last set */
-	void               *blas_stream; /* likewise */
+	struct hr_ops            base; /* first */
+	struct hr_ops_table      table;
+	const struct hr__cublas *cublas;
+	void                    *blas;        /* cublasHandle_t; NULL until the first large product */
+	const void              *blas_memory; /* its workspace, as last set */
+	void                    *blas_stream; /* likewise */
 };
 
 static inline struct hr__cuda_ops *hr__cuda(struct hr_ops *ops) { return (struct hr__cuda_ops *)ops; }

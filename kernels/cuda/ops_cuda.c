@@ -1,6 +1,7 @@
 /* The table of CUDA operations. Kernels are in files of their own, and the sizes of their
  * workspace stand next to them; nothing is allocated here but the struct (and, by cuBLAS,
  * what its handle takes, outside of any workspace). */
+#include "kernels/cuda/cublas_lazy.h"
 #include "kernels/cuda/ops.h"
 
 #include "base/error.h"
@@ -45,14 +46,26 @@ static const struct hr_ops_table cuda_table = {
     .close = close_ops,
 };
 
+struct opened {
+	struct hr__cuda_ops ops; /* first */
+	struct hr__cublas   cublas;
+};
+
 int hr_ops_cuda_open(struct hr_ops **out, struct hr_device *device, struct hr_error *err)
 {
-	struct hr__cuda_ops *ops = hr__calloc(1, sizeof *ops);
-	if (!ops)
+	struct opened *o = hr__calloc(1, sizeof *o);
+	if (!o)
 		return hr__fail(err, HR_ENOMEM, "No memory for the CUDA operations.");
+	struct hr__cuda_ops *ops = &o->ops;
+	int                  rc = hr__cublas_load(&o->cublas, err);
+	if (rc) {
+		free(o);
+		return rc;
+	}
 	ops->table = cuda_table;
 	ops->base.table = &ops->table;
 	ops->base.device = device;
+	ops->cublas = &o->cublas;
 	*out = &ops->base;
 	return 0;
 }

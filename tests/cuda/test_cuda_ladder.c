@@ -232,6 +232,25 @@ static void test_auto_ends_on_the_cpu(void **state)
 	expect_part(notices[0], "hog (pid 4242) holds 31.8 MiB");
 }
 
+static void test_cublas_is_not_installed(void **state)
+{
+	(void)state;
+	struct cuda_on_cpu_machine m;
+	struct hr_plan_options     o = small_options("auto");
+	struct hr_plan_info        plan;
+	struct hr_session         *session;
+	struct hr_error            err = {0};
+	cuda_on_cpu_machine_init(&m);
+	m.no_cublas = true;
+	cuda_on_cpu_reset(&m);
+	run(&o, &plan);
+	assert_int_equal(n_notices, 1);
+	expect_part(notices[0], "The CPU is used: cuBLAS can't be loaded (libcublas.so.99 was not found)");
+	o.device = "cuda";
+	assert_int_equal(hr_session_open(&session, model, &o, &err), HR_EUNSUPPORTED);
+	expect_part(err.message, "LD_LIBRARY_PATH, or use --device cpu.");
+}
+
 static void test_device_by_name_ends_with_an_error(void **state)
 {
 	(void)state;
@@ -354,6 +373,7 @@ int main(void)
 	    TEST(test_passes_and_cache_shrink),
 	    TEST(test_context_that_was_asked_for_stays),
 	    TEST(test_auto_ends_on_the_cpu),
+	    TEST(test_cublas_is_not_installed),
 	    TEST(test_device_by_name_ends_with_an_error),
 	    TEST(test_no_fallback_names_what_fits),
 	    TEST(test_no_fallback_holds_a_wish),

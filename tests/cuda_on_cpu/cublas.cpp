@@ -3,7 +3,7 @@
 #include "cublas_v2.h"
 
 #include "kernels/half.h"
-#include "runtime.h"
+#include "layer.h"
 
 #include <cstdint>
 #include <cstring>
@@ -124,4 +124,23 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cubla
 		multiply(left, right, m, n, k, by, keep, (float *)c, ldc);
 	});
 	return cudaPeekAtLastError() ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
+}
+
+void *cuda_on_cpu::cublas_function(const char *name)
+{
+	static const struct {
+		const char *name;
+		void       *function;
+	} functions[] = {
+	    {"cublasGetStatusString", (void *)cublasGetStatusString},
+	    {"cublasCreate", (void *)cublasCreate},
+	    {"cublasDestroy", (void *)cublasDestroy},
+	    {"cublasSetStream", (void *)cublasSetStream},
+	    {"cublasSetWorkspace", (void *)cublasSetWorkspace},
+	    {"cublasGemmEx", (void *)cublasGemmEx},
+	};
+	for (auto &f : functions)
+		if (!strcmp(f.name, name))
+			return f.function;
+	return nullptr;
 }

@@ -10,6 +10,8 @@
 extern "C" {
 #endif
 
+#define CUBLAS_VER_MAJOR 99
+
 typedef enum {
 	CUBLAS_STATUS_SUCCESS = 0,
 	CUBLAS_STATUS_NOT_INITIALIZED = 1,

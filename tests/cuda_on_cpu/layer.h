@@ -75,6 +75,9 @@ cudaError_t put(cudaStream_t stream, std::function<void()> task, bool is_mark);
 /* Wait until everything put on the stream, or on all of them, has run. */
 void wait_for(cudaStream_t stream);
 void wait_for_all();
+/* By name, or NULL. */
+void *nvml_function(const char *name);
+void *cublas_function(const char *name);
 /* Join the threads of destroyed streams. */
 void reap();
 

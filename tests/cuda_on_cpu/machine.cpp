@@ -48,6 +48,8 @@ static void read_item(Machine &m, const char *key, const char *value)
 		m.is.no_register = number != 0;
 	else if (!strcmp(key, "no_nvml"))
 		m.is.no_nvml = number != 0;
+	else if (!strcmp(key, "no_cublas"))
+		m.is.no_cublas = number != 0;
 	else if (!strcmp(key, "hold") && sscanf(value, "%63[^:]:%d:%zu", call, &n, &mib) == 3) {
 		m.planned_hold = {call, n, cudaSuccess};
 		m.planned_hold_bytes = mib << 20;

@@ -1,6 +1,5 @@
-/* NVML of the layer: dlopen() and dlsym() as the product's one user of NVML sees
- * them. It names two processes, this one and, while cuda_on_cpu_hold() says so,
- * "hog"; and the link wakes up only while copies run, as links do. */
+/* NVML of the layer, as libraries.cpp hands it out. It names two processes, this one and, while
+ * cuda_on_cpu_hold() says so, "hog"; and the link wakes up only while copies run, as links do. */
 #include "layer.h"
 
 #include <cstring>
@@ -72,14 +71,7 @@ static int link_gen_max(void *, unsigned *gen) { return *gen = 4, 0; }
 static int link_width(void *, unsigned *width) { return *width = 8, 0; }
 static int link_width_max(void *, unsigned *width) { return *width = 16, 0; }
 
-extern "C" void *cuda_on_cpu_dlopen(const char *, int)
-{
-	return machine().is.no_nvml ? nullptr : (void *)&machine();
-}
-
-extern "C" int cuda_on_cpu_dlclose(void *) { return 0; }
-
-extern "C" void *cuda_on_cpu_dlsym(void *, const char *name)
+void *cuda_on_cpu::nvml_function(const char *name)
 {
 	static const struct {
 		const char *name;

@@ -17,7 +17,7 @@
  *
  * The environment variable CUDA_ON_CPU describes the machine to programs that
  * can't call this: "memory=64,held=16,rate=0.5,devices=1,driver=13000,jitter=50,
- * integrated=1,no_nvml=1,hold=cudaMalloc:1:40,fail=cudaMalloc:3:2", MiB, GB/s and
+ * integrated=1,no_nvml=1,no_cublas=1,hold=cudaMalloc:1:40,fail=cudaMalloc:3:2", MiB, GB/s and
  * microseconds; hold=call:n:MiB, fail=call:n:error.
  *
  * It proves nothing about speed, and real GPUs remain the judge. */
@@ -40,6 +40,7 @@ struct cuda_on_cpu_machine {
 	bool     integrated;     /* the GPU has no memory of its own and reads the host's */
 	bool     no_register;    /* the kernel refuses to register host memory */
 	bool     no_nvml;        /* the driver came without it */
+	bool     no_cublas;      /* it is not installed */
 	size_t   memory_bytes;   /* of each device */
 	double   copy_gb_per_s;  /* each direction; 0: as fast as they go */
 	int      jitter_us;      /* work on a stream begins up to this much later */
