@@ -73,7 +73,7 @@ struct hr_model_info {
 	uint64_t    embedding_bytes, head_bytes;
 	int         n_tensors;
 	int         n_files;
-	const char *tokenizer;     /* "bpe", "spm", "wordpiece", or NULL: none in the file */
+	const char *tokenizer;     /* "bpe", "spm", "wordpiece", "unigram", or NULL: none in the file */
 	const char *chat_template; /* Jinja text, or NULL */
 	int         bos, eos;      /* token ids, -1: none */
 	float       rope_theta;

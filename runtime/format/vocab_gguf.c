@@ -94,10 +94,14 @@ static int read_scores(const struct reader *r)
 	int                      rc = get_per_token(r, KEY("scores"), HR_GGUF_F32, &kv);
 	if (rc <= 0)
 		return rc;
-	r->v->scores = malloc(kv->data_bytes + 1);
+	r->v->scores = hr__calloc((size_t)kv->n, sizeof *r->v->scores);
 	if (!r->v->scores)
 		return fail_memory(r);
-	memcpy(r->v->scores, kv->data, kv->data_bytes);
+	for (uint64_t i = 0; i < kv->n; i++) {
+		float score;
+		memcpy(&score, kv->data + i * sizeof score, sizeof score);
+		r->v->scores[i] = (double)score;
+	}
 	return 0;
 }
 

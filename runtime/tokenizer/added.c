@@ -10,7 +10,7 @@
 
 #include "base/mem.h"
 
-static int32_t child_of(const struct hr__added *added, int32_t node, unsigned char byte)
+int32_t hr__added_step(const struct hr__added *added, int32_t node, unsigned char byte)
 {
 	if (node == 0)
 		return added->first[byte];
@@ -25,7 +25,7 @@ int hr__added_insert(struct hr__added *added, const char *text, size_t length, i
 	int32_t node = 0;
 	for (size_t i = 0; i < length; i++) {
 		unsigned char byte = (unsigned char)text[i];
-		int32_t       next = child_of(added, node, byte);
+		int32_t       next = hr__added_step(added, node, byte);
 		if (!next) {
 			size_t capacity = (size_t)added->capacity;
 			if (hr__reserve((void **)&added->nodes, &capacity, (size_t)added->n_nodes + 2,
@@ -56,7 +56,7 @@ static size_t longest_at(const struct hr__added *added, const char *text, size_t
 	size_t  best = 0;
 	int32_t node = 0;
 	for (size_t i = 0; i < length; i++) {
-		node = child_of(added, node, (unsigned char)text[i]);
+		node = hr__added_step(added, node, (unsigned char)text[i]);
 		if (!node)
 			break;
 		if (added->nodes[node].id >= 0) {

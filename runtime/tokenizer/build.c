@@ -59,6 +59,12 @@ static int byte_of(const struct hr_string *s)
 	return sscanf(s->text + 3, "%2x", &byte) == 1 ? (int)byte : -1;
 }
 
+/* Pieces with U+2581 for spaces, and perhaps bytes. */
+static bool is_spaced(enum hr_tokenizer_kind kind)
+{
+	return kind == HR_TOKENIZER_SPM || kind == HR_TOKENIZER_UNIGRAM;
+}
+
 /* The bytes that a spelling of ordinary pieces stands for; out has room for length
  * + 1. Characters outside of the byte alphabet stand for themselves. */
 static size_t raw_of(enum hr_tokenizer_kind kind, char *out, const char *text, size_t length)
@@ -67,7 +73,7 @@ static size_t raw_of(enum hr_tokenizer_kind kind, char *out, const char *text, s
 		memcpy(out, text, length);
 		return length;
 	}
-	if (kind == HR_TOKENIZER_SPM)
+	if (is_spaced(kind))
 		return hr__spm_space(out, text, length, false);
 	size_t n = 0;
 	for (size_t i = 0, step; i < length; i += step) {
@@ -98,7 +104,9 @@ static int check_vocab(const struct hr_vocab *v, struct hr_error *err)
 	if (v->kind == HR_TOKENIZER_WORDPIECE && (!v->use_unk || v->max_word_chars < 1))
 		return hr__fail(err, HR_EFORMAT,
 		                "The WordPiece tokenizer has no unknown token, or no room for a word.");
-	if (!v->merges && v->kind != HR_TOKENIZER_WORDPIECE && (v->kind == HR_TOKENIZER_BPE || !v->scores))
+	if (v->kind == HR_TOKENIZER_UNIGRAM && (!v->scores || v->unk < 0))
+		return hr__fail(err, HR_EFORMAT, "The Unigram tokenizer has no scores, or no unknown token.");
+	if (!v->merges && v->kind < HR_TOKENIZER_WORDPIECE && (v->kind == HR_TOKENIZER_BPE || !v->scores))
 		return hr__fail(err, HR_EFORMAT,
 		                v->kind == HR_TOKENIZER_BPE ? "The BPE tokenizer has no merges."
 		                                            : "The SPM tokenizer has neither scores nor merges.");
@@ -143,8 +151,8 @@ static int build_raw(struct hr_tokenizer *t, struct hr_error *err)
 	for (int32_t i = 0; i < v->n_tokens; i++) {
 		const struct hr_string *s = &v->tokens[i];
 		enum hr_token_type      type = type_of(v, i);
-		int byte = v->kind == HR_TOKENIZER_SPM && (type == HR_TOKEN_BYTE || !v->types) ? byte_of(s) : -1;
-		if (v->kind == HR_TOKENIZER_SPM && type == HR_TOKEN_BYTE && byte < 0)
+		int byte = is_spaced(v->kind) && (type == HR_TOKEN_BYTE || !v->types) ? byte_of(s) : -1;
+		if (is_spaced(v->kind) && type == HR_TOKEN_BYTE && byte < 0)
 			return hr__fail(err, HR_EFORMAT,
 			                "Token %d of the vocabulary is of type byte, but spelled \"%s\".", i,
 			                show(s).text);
@@ -172,7 +180,7 @@ static bool is_piece(const struct hr_tokenizer *t, int32_t id)
 	enum hr_token_type      type = type_of(&t->vocab, id);
 	if (!s->length || type == HR_TOKEN_CONTROL || type == HR_TOKEN_UNKNOWN)
 		return false;
-	if (t->vocab.kind != HR_TOKENIZER_SPM)
+	if (!is_spaced(t->vocab.kind))
 		return true;
 	return type != HR_TOKEN_BYTE && (t->vocab.types || byte_of(s) < 0) && !memchr(s->text, ' ', s->length);
 }
@@ -258,7 +266,7 @@ static int build_merges(struct hr_tokenizer *t, struct hr_error *err)
 }
 
 struct scored {
-	float   score;
+	double  score;
 	int32_t id;
 };
 
@@ -290,6 +298,28 @@ static int build_ranks(struct hr_tokenizer *t, struct hr_error *err)
 done:
 	free(sorted);
 	return rc;
+}
+
+/* The trie that text is looked up in: unlike the other kinds', it has bytes as they are spelled, as the
+ * `tokenizers` library has it. */
+static int build_unigram(struct hr_tokenizer *t, struct hr_error *err)
+{
+	const struct hr_vocab *v = &t->vocab;
+	double                 smallest = INFINITY;
+	for (int32_t i = 0; i < v->n_tokens; i++) {
+		const struct hr_string *s = &v->tokens[i];
+		bool                    is_byte = type_of(v, i) == HR_TOKEN_BYTE;
+		if (isnan(v->scores[i]))
+			continue;
+		if (isinf(v->scores[i]))
+			return hr__fail(err, HR_EFORMAT, "The score of token %d, \"%s\", is infinite.", i, show(s).text);
+		smallest = v->scores[i] < smallest ? v->scores[i] : smallest;
+		if ((is_byte || is_piece(t, i)) && hr__added_insert(&t->unigram, is_byte ? s->text : t->raw[i].text,
+		                                                    is_byte ? s->length : t->raw[i].length, i))
+			return HR_ENOMEM;
+	}
+	t->unk_score = smallest - 10;
+	return hr__normalizer_new(&t->normalizer, v, err);
 }
 
 static bool are_words_apart(const struct hr_tokenizer *t)
@@ -353,9 +383,11 @@ int hr__tokenizer_build(struct hr_tokenizer *t, struct hr_error *err)
 		rc = hr__pretokenizer_new(&t->pre, v, err);
 	rc = rc ? rc : build_raw(t, err);
 	rc = rc ? rc : build_pieces(t, err);
-	if (!rc && v->kind != HR_TOKENIZER_WORDPIECE)
+	if (!rc && v->kind == HR_TOKENIZER_UNIGRAM)
+		rc = build_unigram(t, err);
+	if (!rc && v->kind < HR_TOKENIZER_WORDPIECE)
 		rc = check_bytes(t, err);
-	if (!rc && v->kind != HR_TOKENIZER_WORDPIECE)
+	if (!rc && v->kind < HR_TOKENIZER_WORDPIECE)
 		rc = v->kind == HR_TOKENIZER_SPM && v->scores ? build_ranks(t, err) : build_merges(t, err);
 	rc = rc ? rc : build_added(t, err);
 	if (rc)

@@ -44,7 +44,7 @@ const struct hr__pair_slot *hr__pair_map_find(const struct hr__pair_map *map, in
 /* False: the pair is there already. */
 bool hr__pair_map_add(struct hr__pair_map *map, int32_t left, int32_t right, uint32_t rank, int32_t id);
 
-/* ---- added.c: tokens that are found in the text before all else ---- */
+/* ---- added.c: a trie of texts, and tokens that are found in the text before all else ---- */
 
 struct hr__added_node {
 	unsigned char byte;
@@ -59,6 +59,9 @@ struct hr__added { /* a trie; node 0 is the root */
 };
 
 int hr__added_insert(struct hr__added *added, const char *text, size_t length, int32_t id);
+
+/* The node that `byte` leads to from `node`; 0: none. */
+int32_t hr__added_step(const struct hr__added *added, int32_t node, unsigned char byte);
 
 struct hr__span {
 	size_t  start, end;
@@ -87,9 +90,11 @@ bool   hr__utf8_is_valid(const char *text, size_t length);
 /* A copy with U+FFFD for what is invalid; NULL: out of memory. */
 char *hr__utf8_repair(const char *text, size_t length, size_t *out_length);
 /* In *out the NFC of valid UTF-8, to be freed, or NULL when the text is surely NFC already. */
-int  hr__utf8_nfc(char **out, size_t *out_length, const char *text, size_t length);
-bool hr__utf8_is_space(uint32_t codepoint);
-bool hr__utf8_is_word(uint32_t codepoint);
+int hr__utf8_nfc(char **out, size_t *out_length, const char *text, size_t length);
+/* Small letters; out has room for two bytes per byte. */
+size_t hr__utf8_lower(char *out, const char *text, size_t length);
+bool   hr__utf8_is_space(uint32_t codepoint);
+bool   hr__utf8_is_word(uint32_t codepoint);
 
 /* ---- the scratch memory of one call ---- */
 
@@ -104,6 +109,12 @@ struct hr__bigram {
 	int32_t  left, id;
 };
 
+struct hr__best { /* the best way to the byte it stands for */
+	double   score;
+	uint32_t start; /* of its last piece */
+	int32_t  id;    /* -1: no way yet */
+};
+
 struct hr__work {
 	int32_t           *ids;
 	size_t             n_ids, ids_capacity;
@@ -111,6 +122,8 @@ struct hr__work {
 	size_t             symbols_capacity;
 	struct hr__bigram *heap;
 	size_t             n_heap, heap_capacity;
+	struct hr__best   *best;
+	size_t             best_capacity;
 	char              *spaced;
 	size_t             spaced_capacity;
 	pcre2_match_data  *match;
@@ -133,13 +146,42 @@ void hr__pretokenizer_free(struct hr__pretokenizer *pre);
 int  hr__pretokenizer_split(const struct hr__pretokenizer *pre, const struct hr_tokenizer *t,
                             struct hr__work *w, const char *text, size_t length, hr__piece_fn piece);
 extern const char hr__pattern_gpt2[];
+/* A regular expression in Oniguruma's spelling. */
+int hr__pattern_compile(pcre2_code **out, const char *pattern, size_t length, struct hr_error *err);
 
-/* ---- merge.c, bpe.c, spm.c, wordpiece.c ---- */
+/* ---- normalize.c: the steps of a Unigram tokenizer, in order ---- */
+
+struct hr__normalizer;
+int  hr__normalizer_new(struct hr__normalizer **out, const struct hr_vocab *vocab, struct hr_error *err);
+void hr__normalizer_free(struct hr__normalizer *normalizer);
+/* *out is NULL where there is no step; HR_ENOMEM. */
+int hr__normalizer_run(const struct hr__normalizer *normalizer, char **out, size_t *out_length,
+                       const char *text, size_t length);
+
+/* ---- charsmap.c: SentencePiece's table of what characters become ---- */
+
+struct hr__charsmap {
+	const unsigned char *trie; /* [n_units][4] a double array, little-endian */
+	size_t               n_units;
+	const char          *texts; /* what the trie's values are offsets into; each ends at a NUL or the end */
+	size_t               n_texts;
+};
+
+/* Over `blob`, which is borrowed. */
+int hr__charsmap_init(struct hr__charsmap *map, const struct hr_string *blob, struct hr_error *err);
+/* What text begins with in the table, at the end of a character; bytes of it, 0: nothing. The shortest or the
+ * longest. */
+size_t hr__charsmap_find(const struct hr__charsmap *map, const char *text, size_t length, bool longest,
+                         struct hr_string *becomes);
+
+/* ---- merge.c, bpe.c, spm.c, unigram.c, wordpiece.c ---- */
 
 int hr__merge(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length);
 int hr__bpe_encode(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length);
 int hr__spm_encode(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length,
                    bool at_start);
+/* The likeliest pieces of a text in which U+2581 is a space. */
+int hr__unigram_encode(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length);
 /* Spaces for U+2581, with a space in front if asked and not empty; out has room for length + 1. */
 size_t hr__spm_space(char *out, const char *text, size_t length, bool prefix);
 
@@ -163,6 +205,9 @@ struct hr_tokenizer {
 	int32_t                  byte_ids[256]; /* -1: none */
 	bool                     words_apart;   /* SPM: no piece has a space behind another character */
 	struct hr__pretokenizer *pre;           /* BPE */
+	struct hr__normalizer   *normalizer;    /* Unigram */
+	struct hr__added         unigram;       /* Unigram: the pieces, as a trie */
+	double                   unk_score;     /* Unigram: of a character without a piece */
 	struct hr__added         added[2];      /* looked for in the text; in the normalised text */
 };
 

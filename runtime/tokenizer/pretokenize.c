@@ -169,7 +169,7 @@ static int translate(char *out, size_t *n_out, const char *pattern, size_t lengt
 	return 0;
 }
 
-static int compile(pcre2_code **out, const char *pattern, size_t length, struct hr_error *err)
+int hr__pattern_compile(pcre2_code **out, const char *pattern, size_t length, struct hr_error *err)
 {
 	int                    rc = HR_ENOMEM;
 	size_t                 n = 0;
@@ -177,16 +177,15 @@ static int compile(pcre2_code **out, const char *pattern, size_t length, struct 
 	char                  *text = length <= 65536 ? malloc(length * 160 + 1) : NULL;
 	if (length > 65536) {
 		rc = hr__fail(err, HR_EUNSUPPORTED,
-		              "A pattern of the pre-tokenizer has %zu bytes; at most 65536 are read.", length);
+		              "A pattern of the tokenizer has %zu bytes; at most 65536 are read.", length);
 		goto done;
 	}
 	if (!context || !text)
 		goto done;
 	if (translate(text, &n, pattern, length)) {
-		rc = hr__fail(
-		    err, HR_EUNSUPPORTED,
-		    "The pre-tokenizer's pattern \"%.200s\" nests character classes, which is not supported.",
-		    pattern);
+		rc = hr__fail(err, HR_EUNSUPPORTED,
+		              "The tokenizer's pattern \"%.200s\" nests character classes, which is not supported.",
+		              pattern);
 		goto done;
 	}
 	int        code;
@@ -201,13 +200,14 @@ static int compile(pcre2_code **out, const char *pattern, size_t length, struct 
 	} else {
 		char reason[120] = "";
 		pcre2_get_error_message(code, (PCRE2_UCHAR *)reason, sizeof reason);
-		rc = hr__fail(err, HR_EUNSUPPORTED, "The pre-tokenizer's pattern \"%.200s\" is not understood: %s.",
+		rc = hr__fail(err, HR_EUNSUPPORTED, "The tokenizer's pattern \"%.200s\" is not understood: %s.",
 		              pattern, reason);
 	}
 done:
 	pcre2_compile_context_free(context);
 	free(text);
-	return rc == HR_ENOMEM ? hr__fail(err, rc, "Out of memory while compiling the pre-tokenizer.") : rc;
+	return rc == HR_ENOMEM ? hr__fail(err, rc, "Out of memory while compiling a pattern of the tokenizer.")
+	                       : rc;
 }
 
 static int add_pattern(struct hr__pretokenizer *pre, const char *pattern, size_t length, struct hr_error *err)
@@ -215,7 +215,7 @@ static int add_pattern(struct hr__pretokenizer *pre, const char *pattern, size_t
 	if (pre->n == MAX_PATTERNS)
 		return hr__fail(err, HR_EUNSUPPORTED,
 		                "The pre-tokenizer has more than %d patterns, the most supported.", MAX_PATTERNS);
-	int rc = compile(&pre->codes[pre->n], pattern, length, err);
+	int rc = hr__pattern_compile(&pre->codes[pre->n], pattern, length, err);
 	pre->n += rc == 0;
 	return rc;
 }

@@ -1,7 +1,8 @@
-/* SentencePiece-style BPE (Llama 2, Mistral, TinyLlama): characters are merged
- * into pieces that may begin with a space, over the whole stretch of text at once.
+/* SentencePiece's text: spaces belong to the pieces, in front of a word. Its BPE (Llama 2,
+ * Mistral, TinyLlama) merges characters into pieces over the whole stretch of text at once; its
+ * other model is in unigram.c.
  *
- * No piece of these vocabularies has a space behind another character. So no
+ * No piece of the BPE vocabularies has a space behind another character. So no
  * merge can cross the place between a character and the space that follows it, and
  * the text may be cut there without changing a single id: that keeps the lists
  * short. A vocabulary that does have such pieces is not cut. */
@@ -34,8 +35,18 @@ static size_t word_end(const struct hr_tokenizer *t, const char *text, size_t st
 	return end;
 }
 
-int hr__spm_encode(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length,
-                   bool at_start)
+static int encode_word(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length)
+{
+	if (t->vocab.kind == HR_TOKENIZER_UNIGRAM)
+		return hr__unigram_encode(t, w, text, length);
+	int32_t whole = t->vocab.ignore_merges && length <= t->longest_piece
+	                    ? hr__text_map_find(&t->pieces, t->raw, text, length)
+	                    : -1;
+	return whole >= 0 ? hr__push_id(w, whole) : hr__merge(t, w, text, length);
+}
+
+static int encode_words(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length,
+                        bool at_start)
 {
 	const struct hr_vocab *v = &t->vocab;
 	int                    rc = 0;
@@ -50,10 +61,26 @@ int hr__spm_encode(const struct hr_tokenizer *t, struct hr__work *w, const char 
 	}
 	for (size_t start = 0, end; start < length && !rc; start = end) {
 		end = word_end(t, text, start, length);
-		int32_t whole = v->ignore_merges && end - start <= t->longest_piece
-		                    ? hr__text_map_find(&t->pieces, t->raw, text + start, end - start)
-		                    : -1;
-		rc = whole >= 0 ? hr__push_id(w, whole) : hr__merge(t, w, text + start, end - start);
+		rc = encode_word(t, w, text + start, end - start);
 	}
 	return rc;
+}
+
+int hr__spm_encode(const struct hr_tokenizer *t, struct hr__work *w, const char *text, size_t length,
+                   bool at_start)
+{
+	size_t   word = 0; /* where the word at hand begins */
+	uint32_t c;
+	int      rc = 0;
+	if (!t->vocab.split_whitespace)
+		return encode_words(t, w, text, length, at_start);
+	for (size_t i = 0, step; i < length && !rc; i += step) {
+		step = hr__utf8_decode(text + i, length - i, &c);
+		if (!hr__utf8_is_space(c))
+			continue;
+		if (word < i)
+			rc = encode_words(t, w, text + word, i - word, at_start && word == 0);
+		word = i + step;
+	}
+	return rc || word == length ? rc : encode_words(t, w, text + word, length - word, at_start && word == 0);
 }

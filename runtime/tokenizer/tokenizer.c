@@ -1,6 +1,7 @@
 /* The tokenizer as others see it: one encode call walks the text through the
  * pipeline of internal.h, with scratch memory of its own, over tables that nobody
- * changes. What a kind does with a stretch of plain text is in bpe.c, spm.c and wordpiece.c. */
+ * changes. What a kind does with a stretch of plain text is in bpe.c, spm.c, unigram.c and
+ * wordpiece.c. */
 #include "runtime/tokenizer/internal.h"
 
 #include "base/error.h"
@@ -39,6 +40,8 @@ void hr_tokenizer_free(struct hr_tokenizer *t)
 	free(t->ranks);
 	free(t->added[0].nodes);
 	free(t->added[1].nodes);
+	hr__normalizer_free(t->normalizer);
+	free(t->unigram.nodes);
 	free(t);
 }
 
@@ -74,6 +77,8 @@ int hr__normalize(const struct hr_tokenizer *t, char **out, size_t *out_length, 
 		return t->vocab.nfc ? hr__utf8_nfc(out, out_length, text, length) : 0;
 	if (t->vocab.kind == HR_TOKENIZER_WORDPIECE)
 		return hr__wordpiece_normalize(t, out, out_length, text, length);
+	if (t->vocab.kind == HR_TOKENIZER_UNIGRAM)
+		return hr__normalizer_run(t->normalizer, out, out_length, text, length);
 	if (t->vocab.metaspace)
 		return 0;
 	*out = malloc(length + 1);
@@ -154,6 +159,7 @@ int64_t hr_tokenizer_encode(const struct hr_tokenizer *t, const char *text, size
 	free(w.ids);
 	free(w.symbols);
 	free(w.heap);
+	free(w.best);
 	free(w.spaced);
 	free(repaired);
 	return rc ? rc : (int64_t)w.n_ids;
@@ -187,13 +193,13 @@ int64_t hr_tokenizer_token_bytes(const struct hr_tokenizer *t, int32_t id, bool 
 
 bool hr_tokenizer_strips_first_space(const struct hr_tokenizer *t)
 {
-	return (t->vocab.kind == HR_TOKENIZER_SPM && t->vocab.add_space_prefix) ||
-	       t->vocab.kind == HR_TOKENIZER_WORDPIECE;
+	bool pieces = t->vocab.kind == HR_TOKENIZER_SPM || t->vocab.kind == HR_TOKENIZER_UNIGRAM;
+	return (pieces && t->vocab.add_space_prefix) || t->vocab.kind == HR_TOKENIZER_WORDPIECE;
 }
 
 const char *hr_tokenizer_kind_name(enum hr_tokenizer_kind kind)
 {
-	static const char *const names[] = {"bpe", "spm", "wordpiece"};
+	static const char *const names[] = {"bpe", "spm", "wordpiece", "unigram"};
 	return names[kind];
 }
 

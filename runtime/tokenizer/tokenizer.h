@@ -1,4 +1,4 @@
-/* Text to token ids and back: byte-level BPE, SentencePiece-style BPE and WordPiece.
+/* Text to token ids and back: byte-level BPE, SentencePiece-style BPE, Unigram and WordPiece.
  *
  * A tokenizer is built from a struct hr_vocab, which the formats fill: from
  * GGUF metadata or from a tokenizer.json. It is immutable once built, so any
@@ -16,6 +16,7 @@ enum hr_tokenizer_kind {
 	HR_TOKENIZER_BPE, /* byte-level, ranked merges (GPT-2 and successors) */
 	HR_TOKENIZER_SPM, /* SentencePiece-style: pieces with U+2581, byte fallback; by scores or by merges */
 	HR_TOKENIZER_WORDPIECE, /* BERT: words of the longest pieces, ## before those inside of a word */
+	HR_TOKENIZER_UNIGRAM,   /* SentencePiece's other model: the likeliest pieces, by scores */
 };
 
 /* GGUF's tokenizer.ggml.token_type. */
@@ -41,13 +42,33 @@ enum hr_added_flag {
 	HR_ADDED_NORMALIZED = 8,  /* looked for in the normalised text */
 };
 
+/* A step of normalising (tokenizer.json's normalizer), for Unigram. */
+struct hr_normal_step {
+	enum {
+		HR_NORMAL_CHARSMAP, /* SentencePiece's table, `text`, grapheme by grapheme as `tokenizers` reads it
+		                       ... */
+		HR_NORMAL_CHARSMAP_LONGEST, /* ... or by the longest match, as SentencePiece does */
+		HR_NORMAL_NFC,
+		HR_NORMAL_NFD,
+		HR_NORMAL_NFKC,
+		HR_NORMAL_NFKD,
+		HR_NORMAL_STRIP_ACCENTS,
+		HR_NORMAL_LOWERCASE,
+		HR_NORMAL_STRIP_LEFT,
+		HR_NORMAL_STRIP_RIGHT,
+		HR_NORMAL_REPLACE, /* each match of the regular expression `text` becomes `with` */
+		HR_NORMAL_PREPEND, /* `text` in front, unless there is nothing */
+	} kind;
+	struct hr_string text, with;
+};
+
 /* Everything that describes a tokenizer, in the words of neither format.
  * Owned strings and arrays; hr_vocab_release() frees them. */
 struct hr_vocab {
 	enum hr_tokenizer_kind kind;
 	int32_t                n_tokens;
 	struct hr_string      *tokens; /* [n_tokens] as the file spells them: BPE in GPT-2's byte alphabet */
-	float                 *scores; /* [n_tokens] or NULL */
+	double                *scores; /* [n_tokens] or NULL; Unigram: not a number for no piece of the model */
 	uint8_t               *types;  /* [n_tokens] enum hr_token_type, or NULL (all NORMAL) */
 	int32_t                n_merges;
 	struct hr_string      *merges; /* [n_merges] "left right", best first; or NULL */
@@ -66,10 +87,13 @@ struct hr_vocab {
 	uint8_t *added; /* [n_tokens] enum hr_added_flag of tokens that are split off first, or NULL */
 	bool     nfc;   /* BPE: normalise to NFC first */
 	bool     use_unk, fuse_unk; /* text without a piece becomes unk (a run of it one unk); else left out */
-	bool     byte_fallback;     /* SPM by merges: text without a piece becomes bytes; by scores always so */
-	bool     metaspace;         /* SPM: no space prefix where text begins with a space ... */
+	bool     byte_fallback;     /* text without a piece becomes bytes; SPM by scores: always so */
+	bool     metaspace;         /* SPM, Unigram: no space prefix where text begins with a space ... */
 	bool     prefix_first_only; /* ... and nowhere but where the whole text begins */
-	bool     split_at_spaces;   /* SPM: no piece has a space behind its first character */
+	bool     split_at_spaces;   /* SPM, Unigram: no piece has a space behind its first character */
+	bool     split_whitespace;  /* Unigram: whitespace parts words, and is left out */
+	int32_t  n_steps;
+	struct hr_normal_step *steps; /* Unigram: [n_steps] in order, or NULL */
 
 	bool    clean_text, split_ideographs, strip_accents, lowercase; /* WordPiece: how text is normalised */
 	int32_t max_word_chars;                                         /* WordPiece: longer words are unknown */
@@ -108,10 +132,10 @@ int64_t hr_tokenizer_encode(const struct hr_tokenizer *t, const char *text, size
 int64_t hr_tokenizer_token_bytes(const struct hr_tokenizer *t, int32_t id, bool special, char *out,
                                  size_t capacity);
 
-/* Whether decoding drops one leading space of a whole text (SPM with a space prefix). */
+/* Whether decoding drops one leading space of a whole text (SPM or Unigram with a space prefix). */
 bool hr_tokenizer_strips_first_space(const struct hr_tokenizer *t);
 
-/* "bpe", "spm", "wordpiece" */
+/* "bpe", "spm", "wordpiece", "unigram" */
 const char *hr_tokenizer_kind_name(enum hr_tokenizer_kind kind);
 
 bool hr_tokenizer_is_eog(const struct hr_tokenizer *t, int32_t id);

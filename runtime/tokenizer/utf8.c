@@ -80,6 +80,21 @@ int hr__utf8_nfc(char **out, size_t *out_length, const char *text, size_t length
 	return 0;
 }
 
+size_t hr__utf8_lower(char *out, const char *text, size_t length)
+{
+	size_t   n = 0;
+	uint32_t c;
+	for (size_t i = 0, step; i < length; i += step) {
+		step = hr__utf8_decode(text + i, length - i, &c);
+		bool two = c == 0x130; /* the only capital whose small letter is two characters */
+		c = two ? 'i' : (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+		n += (size_t)utf8proc_encode_char((utf8proc_int32_t)c, (utf8proc_uint8_t *)out + n);
+		if (two)
+			n += (size_t)utf8proc_encode_char(0x307, (utf8proc_uint8_t *)out + n);
+	}
+	return n;
+}
+
 /* Unicode's White_Space. */
 bool hr__utf8_is_space(uint32_t c)
 {

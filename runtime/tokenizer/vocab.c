@@ -19,6 +19,11 @@ void hr_vocab_release(struct hr_vocab *vocab)
 	free_strings(vocab->tokens, vocab->n_tokens);
 	free_strings(vocab->merges, vocab->n_merges);
 	free_strings(vocab->patterns, vocab->n_patterns);
+	for (int32_t i = 0; vocab->steps && i < vocab->n_steps; i++) {
+		free(vocab->steps[i].text.text);
+		free(vocab->steps[i].with.text);
+	}
+	free(vocab->steps);
 	free(vocab->scores);
 	free(vocab->types);
 	free(vocab->added);

@@ -88,23 +88,6 @@ static size_t strip_accents(char *text, size_t length)
 	return n;
 }
 
-/* `out` has room for two bytes per byte. */
-static size_t lower(char *out, const char *text, size_t length)
-{
-	size_t   n = 0;
-	uint32_t c;
-	for (size_t i = 0, step; i < length; i += step) {
-		step = hr__utf8_decode(text + i, length - i, &c);
-		if (c == 0x130) { /* the only capital whose small letter is two characters */
-			n += put(out + n, 'i');
-			n += put(out + n, 0x307);
-		} else {
-			n += put(out + n, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
-		}
-	}
-	return n;
-}
-
 int hr__wordpiece_normalize(const struct hr_tokenizer *t, char **out, size_t *out_length, const char *text,
                             size_t length)
 {
@@ -126,7 +109,7 @@ int hr__wordpiece_normalize(const struct hr_tokenizer *t, char **out, size_t *ou
 	if (v->lowercase) {
 		lowered = malloc(2 * n + 1);
 		if (lowered)
-			n = lower(lowered, cleaned, n);
+			n = hr__utf8_lower(lowered, cleaned, n);
 		free(cleaned);
 		cleaned = lowered;
 		if (!lowered)
