@@ -262,14 +262,16 @@ static void misuse_is_named(void **state)
 
 int main(void)
 {
-	static char *const names[] = {"bert", "roberta", "distilbert"};
+	static char *const names[] = {"bert", "roberta", "distilbert", "xlm_roberta"};
 	struct CMUnitTest  tests[] = {
 	     cmocka_unit_test_prestate(equals_transformers, names[0]),
 	     cmocka_unit_test_prestate(equals_transformers, names[1]),
 	     cmocka_unit_test_prestate(equals_transformers, names[2]),
+	     cmocka_unit_test_prestate(equals_transformers, names[3]),
 	     cmocka_unit_test_prestate(bits_do_not_depend_on_the_company, names[0]),
 	     cmocka_unit_test_prestate(bits_do_not_depend_on_the_company, names[1]),
 	     cmocka_unit_test_prestate(bits_do_not_depend_on_the_company, names[2]),
+	     cmocka_unit_test_prestate(bits_do_not_depend_on_the_company, names[3]),
 	     cmocka_unit_test(many_passes),
 	     cmocka_unit_test(misuse_is_named),
     };

@@ -106,6 +106,7 @@ struct hr_family {
 	X(stablelm)                                                                                              \
 	X(bert)                                                                                                  \
 	X(roberta)                                                                                               \
+	X(xlm_roberta)                                                                                           \
 	X(distilbert)
 
 #define HR_X(name) extern const struct hr_family hr_family_##name;

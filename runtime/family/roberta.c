@@ -1,5 +1,5 @@
 /* roberta: BERT whose positions are counted from behind the padding token's id, and
- * whose classifier has its own dense layer. */
+ * whose classifier has its own dense layer. xlm-roberta is the same with another tokenizer. */
 #include "runtime/family/family.h"
 
 #include "base/error.h"
@@ -40,14 +40,22 @@ static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr
 	return 0;
 }
 
+/* The two names. */
+#define SAME                                                                                                 \
+	.block_roles = hr_bert_block_roles, .end_roles = end_roles, .hf_block = "encoder.layer.%d.",             \
+	.hf_prefix = "roberta.", .ignored = {"lm_head.*", "*pooler.dense.*", "*.position_ids"},                  \
+	.from_hf = from_hf
+
 const struct hr_family hr_family_roberta = {
     .name = "roberta",
     .hf_model_type = "roberta",
     .hf_architectures = {"RobertaModel", "RobertaForSequenceClassification", "RobertaForMaskedLM"},
-    .block_roles = hr_bert_block_roles,
-    .end_roles = end_roles,
-    .hf_block = "encoder.layer.%d.",
-    .hf_prefix = "roberta.",
-    .ignored = {"lm_head.*", "*pooler.dense.*", "*.position_ids"},
-    .from_hf = from_hf,
+    SAME,
+};
+
+const struct hr_family hr_family_xlm_roberta = {
+    .name = "xlm_roberta",
+    .hf_model_type = "xlm-roberta",
+    .hf_architectures = {"XLMRobertaModel", "XLMRobertaForSequenceClassification", "XLMRobertaForMaskedLM"},
+    SAME,
 };
