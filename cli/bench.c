@@ -309,13 +309,12 @@ static int check_ran(const struct hr_bench *b)
 
 int hr_cli_bench(struct hr_cli_options *o)
 {
-	struct hr_error  err;
 	struct hr_model *model = NULL;
 	char            *map = NULL;
 	struct hr_bench  b = {.repetitions = o->repetitions ? o->repetitions : DEFAULT_REPETITIONS};
 	int              code = hr_cli_resolve(o, &map);
-	if (!code && hr_model_open(&model, o->target, &err))
-		code = hr_cli_fail_error(&err);
+	if (!code)
+		code = hr_cli_open_model(&model, o);
 	if (!code && hr_model_info(model)->encoder)
 		code = hr_cli_fail("%s is an encoder, and `headrace bench` is for models that generate text.",
 		                   o->target);
@@ -325,7 +324,7 @@ int hr_cli_bench(struct hr_cli_options *o)
 	if (!code && !o->no_predict)
 		code = find_rates(&b);
 	if (!code)
-		hr_cli_hold_interrupts();
+		hr_cli_hold_interrupts(true);
 	for (int r = 0; r < b.repetitions && !code; r++)
 		code = hr_bench_repeat(&b, r);
 	hr_cli_on_progress(NULL, 1, 1);

@@ -104,7 +104,6 @@ static int converse(struct conversation *c, const struct hr_model *model, struct
 
 int hr_cli_chat(struct hr_cli_options *o)
 {
-	struct hr_error     err;
 	struct hr_model    *model = NULL;
 	struct hr_session  *session = NULL;
 	struct conversation c = {.has_system = o->system != NULL};
@@ -114,8 +113,8 @@ int hr_cli_chat(struct hr_cli_options *o)
 
 	if (!code && o->system && !add_message(&c, "system", o->system))
 		code = hr_cli_fail("There is no memory for the system message.");
-	if (!code && hr_model_open(&model, o->target, &err))
-		code = hr_cli_fail_error(&err);
+	if (!code)
+		code = hr_cli_open_model(&model, o);
 	if (!code && !hr_model_info(model)->chat_template)
 		code = hr_cli_fail("%s has no chat template; use `headrace run`.", o->target);
 	if (!code)

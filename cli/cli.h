@@ -26,6 +26,7 @@ enum hr_cli_command_bit {
 	HR_CLI_TUNE = 1 << 7,
 	HR_CLI_CLASSIFY = 1 << 8,
 	HR_CLI_EMBED = 1 << 9,
+	HR_CLI_QUANTIZE = 1 << 10,
 };
 
 /* Everything the flags can say. Filled from the defaults, then the environment,
@@ -34,10 +35,10 @@ struct hr_cli_options {
 	struct hr_plan_options plan;
 	struct hr_sampling     sampling;
 	const char            *target; /* MODEL, OUT or DIRECTORY: the one word that is no flag */
-	char                 **words;  /* [n_words] those behind it, for commands that take texts */
+	char                 **words;  /* [n_words] those behind it, for commands that take more */
 	int                    n_words;
 	const char            *prompt, *file, *system;
-	const char            *max_memory, *device_map, *dtype;
+	const char            *max_memory, *device_map, *dtype, *quantize;
 	const char            *trace;
 	const char            *like, *type;
 	const char            *assume;
@@ -46,7 +47,8 @@ struct hr_cli_options {
 	int                    repetitions;
 	float                  minutes;
 	int                    n_predict; /* -1: until the model stops */
-	bool                   chat, ignore_eos, json, stats, tensors, no_full, no_predict, io_only, pairs;
+	bool chat, ignore_eos, json, stats, tensors, no_full, no_predict, io_only, pairs, pure, force,
+	    allow_requantize;
 };
 
 struct hr_cli_command {
@@ -90,9 +92,9 @@ struct hr_cli_text hr_cli_bytes(uint64_t bytes);
 /* `text` as one word of a shell command; allocated. */
 char *hr_cli_quote(const char *text);
 
-/* What --max-memory, --device-map and --dtype say, put into options->plan, with the directory for what
- * is measured; --trace and --html are tried. `*map` is the text of the device map, to be freed. 0, or an exit code after
- * saying why. */
+/* What --max-memory and --device-map say, put into options->plan, with the directory for what
+ * is measured; --trace and --html are tried. `*map` is the text of the device map, to be freed. 0, or an exit
+ * code after saying why. */
 int hr_cli_resolve(struct hr_cli_options *options, char **map);
 /* The text of the card that --assume names, a file or one of those that are installed; allocated, NULL after
  * saying why. */
@@ -123,9 +125,15 @@ int hr_cli_on_count(void *user, uint64_t done, uint64_t total); /* the same, for
 /* ---- Ctrl-C (interrupt.c) --------------------------------------------------- */
 
 void hr_cli_catch_interrupts(void);
-/* From here on the first Ctrl-C only sets a flag (before: it exits at once, as the second does). */
-void hr_cli_hold_interrupts(void);
+/* While held, the first Ctrl-C only sets a flag (else it exits at once, as the second does). */
+void hr_cli_hold_interrupts(bool hold);
 bool hr_cli_interrupted(void);
+
+/* ---- Models (quantize.c) ------------------------------------------------------ */
+
+/* The model of the command, its weights converted where --dtype or --quantize say so; after hr_cli_resolve().
+ * 0, or an exit code after saying why. */
+int hr_cli_open_model(struct hr_model **model, const struct hr_cli_options *options);
 
 /* ---- Documents (json.c) and their text (stats.c) ------------------------------ */
 
@@ -146,6 +154,7 @@ int hr_cli_embed(struct hr_cli_options *options);
 int hr_cli_plan(struct hr_cli_options *options);
 int hr_cli_inspect(struct hr_cli_options *options);
 int hr_cli_doctor(struct hr_cli_options *options);
+int hr_cli_quantize(struct hr_cli_options *options);
 int hr_cli_synth(struct hr_cli_options *options);
 int hr_cli_bench(struct hr_cli_options *options);
 int hr_cli_tune(struct hr_cli_options *options);

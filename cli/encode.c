@@ -202,7 +202,6 @@ static int compute(const struct hr_model *model, struct hr_session *session, con
 static int run(struct hr_cli_options *o, bool classify)
 {
 	const char        *name = classify ? "classify" : "embed";
-	struct hr_error    err;
 	struct hr_model   *model = NULL;
 	struct hr_session *session = NULL;
 	struct texts       texts = {0};
@@ -215,8 +214,8 @@ static int run(struct hr_cli_options *o, bool classify)
 	int code = hr_cli_resolve(o, &map);
 	if (!code)
 		code = o->file ? read_file(&texts, o) : read_words(&texts, o);
-	if (!code && hr_model_open(&model, o->target, &err))
-		code = hr_cli_fail_error(&err);
+	if (!code)
+		code = hr_cli_open_model(&model, o);
 	if (!code && !hr_model_info(model)->encoder)
 		code = hr_cli_fail(
 		    "%s is of the family %s, which generates text; to %s, an encoder such as BERT is needed.",

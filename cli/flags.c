@@ -39,7 +39,7 @@ struct flag {
 #define FIELD(f) offsetof(struct hr_cli_options, f)
 #define HR_CLI_ALL                                                                                           \
 	(HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN | HR_CLI_INSPECT | HR_CLI_DOCTOR | HR_CLI_SYNTH | HR_CLI_BENCH | \
-	 HR_CLI_TUNE | ENCODING)
+	 HR_CLI_TUNE | HR_CLI_QUANTIZE | ENCODING)
 #define PLANNING  (HR_CLI_RUN | HR_CLI_CHAT | HR_CLI_PLAN | ENCODING)
 #define MEASURING (PLANNING | HR_CLI_BENCH | HR_CLI_TUNE)
 #define TALKING   (HR_CLI_RUN | HR_CLI_CHAT)
@@ -92,7 +92,10 @@ static const struct flag flags[] = {
 	 "at most so many layers stay on the device (auto)"},
 	{"slots", FLAG_INT_AUTO, "N|auto", FIELD(plan.slots), MEASURING, 2, INT_MAX, G,
 	 "device memory for so many streamed layers, at least 2 (auto)"},
-	{"dtype", FLAG_CHOICE, "auto|f32|f16|bf16", FIELD(dtype), MEASURING, 0, 0, G, "the type of the weights; auto: as in the file (auto)"},
+	{"dtype", FLAG_CHOICE, "auto|f32|f16|bf16", FIELD(dtype), MEASURING, 0, 0, G,
+	 "the type of the weights, converted once and kept in the cache; auto: as in the file (auto)"},
+	{"quantize", FLAG_TEXT, "TYPE", FIELD(quantize), MEASURING, 0, 0, G,
+	 "the same with a smaller type: q8_0, q4_0, q4_k, ... (`headrace quantize --help` lists them)"},
 	{"kv-type", FLAG_CHOICE, "f16|f32", FIELD(plan.kv_type), MEASURING, 0, 0, G, "the type of the KV cache (f16)"},
 	{"ctx-size c", FLAG_INT, "N", FIELD(plan.n_ctx), PLANNING | HR_CLI_TUNE, 1, INT_MAX, G,
 	 "tokens of context for each sequence (what the prompts and -n need; plan, chat: at most 4096)"},
@@ -103,7 +106,7 @@ static const struct flag flags[] = {
 	 "sequences at the same time (1; with -f as many as prompts, at most 64)"},
 #undef G
 #define G "Speed"
-	{"threads t", FLAG_INT, "N", FIELD(plan.n_threads), MEASURING, 1, 4096, G, "compute threads (one per core)"},
+	{"threads t", FLAG_INT, "N", FIELD(plan.n_threads), MEASURING | HR_CLI_QUANTIZE, 1, 4096, G, "compute threads (one per core)"},
 	{"reader", FLAG_CHOICE, "auto|uring|pread", FIELD(plan.reader), MEASURING, 0, 0, G, "how files are read (auto)"},
 	{"chunk", FLAG_SIZE, "SIZE", FIELD(plan.chunk_bytes), MEASURING, 0, 0, G, "bytes of one read (auto)"},
 	{"read-depth", FLAG_INT, "N", FIELD(plan.read_depth), MEASURING, 1, 4096, G, "reads in flight (auto)"},
@@ -132,6 +135,12 @@ static const struct flag flags[] = {
 #undef G
 #define G "Model to write"
 	{"like", FLAG_TEXT, "SHAPE", FIELD(like), HR_CLI_SYNTH, 0, 0, G, "whose shapes"},
+	{"type", FLAG_TEXT, "TYPE", FIELD(type), HR_CLI_QUANTIZE, 0, 0, G, "the type of the weights (q4_k_m)"},
+	{"pure", FLAG_BOOL, NULL, FIELD(pure), HR_CLI_QUANTIZE, 0, 0, G,
+	 "all matrices alike; without it some get a finer type, the same ones as with llama.cpp"},
+	{"allow-requantize", FLAG_BOOL, NULL, FIELD(allow_requantize), HR_CLI_QUANTIZE, 0, 0, G,
+	 "from weights that are quantised already, too, which adds to their error"},
+	{"force", FLAG_BOOL, NULL, FIELD(force), HR_CLI_QUANTIZE, 0, 0, G, "replace OUT where there is such a file"},
 	{"type", FLAG_CHOICE, "f32|f16|bf16|q8_0|q4_0|q4_1|q5_0|q5_1|q4_k|q5_k|q6_k|mxfp4", FIELD(type), HR_CLI_SYNTH, 0, 0, G, "the type of the weights (q4_0)"},
 #undef G
 #define G "Output"
@@ -426,7 +435,8 @@ int hr_cli_parse(struct hr_cli_options *o, const struct hr_cli_command *command,
 			bool used_next = false;
 			code = parse_flag(o, command, word, i + 1 < argc ? argv[i + 1] : NULL, &used_next);
 			i += used_next;
-		} else if (o->target && (command->bit & ENCODING)) {
+		} else if (o->target &&
+		           (command->bit & ENCODING || (command->bit & HR_CLI_QUANTIZE && !o->n_words))) {
 			o->words[o->n_words++] = argv[i];
 		} else if (o->target) {
 			return hr_cli_fail_usage(
@@ -480,8 +490,10 @@ void hr_cli_print_help(const struct hr_cli_command *command)
 		else
 			printf("  %-32s  %s\n", text, f->help);
 	}
-	if (command->bit & (PLANNING | HR_CLI_INSPECT))
+	if (command->bit & (PLANNING | HR_CLI_INSPECT | HR_CLI_QUANTIZE))
 		printf("\nModel families: %s\n", hr_families());
+	if (command->bit & HR_CLI_QUANTIZE)
+		printf("\nTypes: %s\n", hr_quantize_types());
 	if (command->bit & HR_CLI_SYNTH)
 		printf("\nShapes: %s\n", hr_synth_shapes());
 	printf("\nSizes are bytes, or have a unit: MB, GB (1000s), MiB, GiB, M, G (1024s).\n"

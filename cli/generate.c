@@ -77,7 +77,7 @@ int hr_cli_open_session(struct hr_session **session, const struct hr_model *mode
 	if (o->plan.host_memory_bytes && !strcmp(hr_plan_info(hr_session_plan(*session))->device, "cpu"))
 		hr_cli_note(
 		    "--host-memory changes nothing on the CPU, where --device-memory is the memory for weights.");
-	hr_cli_hold_interrupts();
+	hr_cli_hold_interrupts(true);
 	return HR_EXIT_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Ctrl-C. While nothing is worth keeping it ends the program at once. Once a
+/* Ctrl-C, and SIGTERM, which is the same. While nothing is worth keeping it ends the program at once. Once a
  * generation runs, the first one only sets a flag that is looked at between
  * passes, so that what was generated is still printed; the second one ends the
  * program at once all the same.
@@ -16,7 +16,7 @@ static void on_interrupt(int signal_number)
 {
 	(void)signal_number;
 	if (!held || interrupted)
-		_exit(HR_EXIT_INTERRUPTED);
+		_exit(128 + signal_number);
 	interrupted = 1;
 }
 
@@ -25,6 +25,7 @@ void hr_cli_catch_interrupts(void)
 	struct sigaction action = {.sa_handler = on_interrupt};
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 	/* A closed pipe and a file at its limit are errors of the write, not deaths of the program. */
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
 	sigemptyset(&ignore.sa_mask);
@@ -32,6 +33,6 @@ void hr_cli_catch_interrupts(void)
 	sigaction(SIGXFSZ, &ignore, NULL);
 }
 
-void hr_cli_hold_interrupts(void) { held = 1; }
+void hr_cli_hold_interrupts(bool hold) { held = hold; }
 
 bool hr_cli_interrupted(void) { return interrupted; }

@@ -26,6 +26,9 @@ const struct hr_cli_command hr_cli_commands[] = {
 	 "headrace inspect model.gguf --tensors", hr_cli_inspect},
 	{"doctor", HR_CLI_DOCTOR, "[DIRECTORY]", false, "[--json]", "what this machine can do; the disk is that of DIRECTORY",
 	 "headrace doctor /mnt/models", hr_cli_doctor},
+	{"quantize", HR_CLI_QUANTIZE, "IN OUT", true, "[--type TYPE]",
+	 "a GGUF or a Hugging Face directory as a GGUF with smaller weights, which llama.cpp reads too",
+	 "headrace quantize Llama-3.2-1B/ llama-1b.gguf --type q4_k_m", hr_cli_quantize},
 	{"synth", HR_CLI_SYNTH, "OUT", true, "--like SHAPE [--type TYPE] [--seed N]",
 	 "write a model of real shapes with random weights", "headrace synth big.gguf --like llama-7b --type q4_0", hr_cli_synth},
 	{0},
@@ -96,8 +99,8 @@ int main(int argc, char **argv)
 	else if (*word)
 		code = fail_unknown(word);
 	else
-		code = hr_cli_fail_usage(
-		    "Give a command: run, chat, classify, embed, plan, tune, bench, inspect, doctor or synth; "
-		    "`headrace --help` says more.");
+		code = hr_cli_fail_usage("Give a command: run, chat, classify, embed, plan, tune, bench, inspect, "
+		                         "doctor, quantize or synth; "
+		                         "`headrace --help` says more.");
 	return hr_cli_finish_output(code);
 }

@@ -243,7 +243,9 @@ int hr_cli_plan(struct hr_cli_options *o)
 		code = card ? HR_EXIT_OK : HR_EXIT_ERROR;
 	}
 	o->plan.measure = !o->assume;
-	if (!code && (hr_model_open(&model, o->target, &err) || hr_plan_new(&plan, model, &o->plan, &err)))
+	if (!code)
+		code = hr_cli_open_model(&model, o);
+	if (!code && hr_plan_new(&plan, model, &o->plan, &err))
 		code = hr_cli_fail_error(&err);
 	if (code)
 		goto done;

@@ -179,7 +179,6 @@ static int generate(struct prompts *p, const struct hr_model *model, struct hr_s
 
 int hr_cli_run(struct hr_cli_options *o)
 {
-	struct hr_error    err;
 	struct hr_model   *model = NULL;
 	struct hr_session *session = NULL;
 	struct prompts     prompts = {0};
@@ -196,8 +195,8 @@ int hr_cli_run(struct hr_cli_options *o)
 	code = hr_cli_resolve(o, &map);
 	if (!code)
 		code = o->file ? read_prompts_file(&prompts, o) : read_prompt(&prompts, o);
-	if (!code && hr_model_open(&model, o->target, &err))
-		code = hr_cli_fail_error(&err);
+	if (!code)
+		code = hr_cli_open_model(&model, o);
 	if (!code)
 		code = tokenize_prompts(&prompts, model, o);
 	if (!code)

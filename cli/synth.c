@@ -11,7 +11,7 @@ int hr_cli_synth(struct hr_cli_options *o)
 	const char     *type = o->type ? o->type : "q4_0";
 	if (!o->like)
 		return hr_cli_fail_usage("`headrace synth` wants --like SHAPE, one of: %s.", hr_synth_shapes());
-	hr_cli_hold_interrupts();
+	hr_cli_hold_interrupts(true);
 	if (hr_synth(o->target, o->like, type, o->sampling.seed, hr_cli_on_progress, NULL, &err))
 		return hr_cli_fail_error(&err);
 	if (stat(o->target, &st))

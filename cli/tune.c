@@ -76,6 +76,10 @@ static void make_command(struct command *c, const struct hr_cli_options *o, cons
 	add_flag(c, "-r", "%d", o->repetitions ? o->repetitions : 3);
 	add_flag(c, "-o", "jsonl");
 	add_flag(c, "--batch", "%d", seqs);
+	if (o->dtype)
+		add_flag(c, "--dtype", "%s", o->dtype);
+	if (o->quantize)
+		add_flag(c, "--quantize", "%s", o->quantize);
 	add_flag(c, "--device", "%s", p->device);
 	add_flag(c, "--device-memory", "%llu", (unsigned long long)p->device_memory_bytes);
 	add_flag(c, "--chunk", "%llu", (unsigned long long)p->chunk_bytes);
@@ -360,19 +364,18 @@ static int tune(const struct hr_model *model, struct hr_cli_options *o)
 
 int hr_cli_tune(struct hr_cli_options *o)
 {
-	struct hr_error  err;
 	struct hr_model *model = NULL;
 	char            *map = NULL;
 	int              code = hr_cli_resolve(o, &map);
 	if (!code && o->plan.full)
 		code = hr_cli_fail_usage("--window full leaves nothing to tune: all layers stay.");
-	if (!code && hr_model_open(&model, o->target, &err))
-		code = hr_cli_fail_error(&err);
+	if (!code)
+		code = hr_cli_open_model(&model, o);
 	if (!code && hr_model_info(model)->encoder)
 		code =
 		    hr_cli_fail("%s is an encoder, and `headrace tune` is for models that generate text.", o->target);
 	if (!code) {
-		hr_cli_hold_interrupts();
+		hr_cli_hold_interrupts(true);
 		code = o->io_only ? tune_io(model, o) : tune(model, o);
 	}
 	hr_model_close(model);

@@ -259,11 +259,6 @@ static char *read_device_map(const char *path)
 int hr_cli_resolve(struct hr_cli_options *o, char **map)
 {
 	o->plan.cache_dir = cache_directory();
-	if (o->dtype && strcmp(o->dtype, "auto"))
-		return hr_cli_fail_usage(
-		    "--dtype %s is not available: weights are used in the type they have in the file, "
-		    "which is what --dtype auto says.",
-		    o->dtype);
 	if (o->max_memory) {
 		int code = apply_max_memory(o);
 		if (code)

@@ -105,16 +105,17 @@ static void open_tokenizer(struct hr_model *m)
 	c->has_vocab = false; /* taken over either way */
 }
 
-int hr_model_open(struct hr_model **out, const char *path, struct hr_error *err)
+int hr__model_of_checkpoint(struct hr_model **out, struct hr_checkpoint *checkpoint, struct hr_error *err)
 {
-	if (!out || !path || !*path)
-		return hr__fail(err, HR_EINVAL, "No model was named: give a GGUF file or a Hugging Face directory.");
 	struct hr_model *m = hr__calloc(1, sizeof *m);
-	if (!m)
-		return hr__fail(err, HR_ENOMEM, "%s: out of memory while opening the model.", path);
-	int rc = hr_checkpoint_open(&m->checkpoint, path, err);
-	if (!rc)
-		rc = hr__layout_model(m, err);
+	if (!m) {
+		hr__fail(err, HR_ENOMEM, "%s: out of memory while opening the model.", checkpoint->path);
+		hr_checkpoint_release(checkpoint);
+		return HR_ENOMEM;
+	}
+	m->checkpoint = *checkpoint;
+	*checkpoint = (struct hr_checkpoint){0};
+	int rc = hr__layout_model(m, err);
 	if (rc) {
 		hr_model_close(m);
 		return rc;
@@ -123,6 +124,15 @@ int hr_model_open(struct hr_model **out, const char *path, struct hr_error *err)
 	fill_info(m);
 	*out = m;
 	return 0;
+}
+
+int hr_model_open(struct hr_model **out, const char *path, struct hr_error *err)
+{
+	if (!out || !path || !*path)
+		return hr__fail(err, HR_EINVAL, "No model was named: give a GGUF file or a Hugging Face directory.");
+	struct hr_checkpoint checkpoint;
+	int                  rc = hr_checkpoint_open(&checkpoint, path, err);
+	return rc ? rc : hr__model_of_checkpoint(out, &checkpoint, err);
 }
 
 void hr_model_close(struct hr_model *m)

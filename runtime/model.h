@@ -54,6 +54,9 @@ static inline struct hr_weight hr_weight_at(struct hr_weight w, const void *base
 struct hr_block hr_block_at(const struct hr_block *offsets, const void *base);
 struct hr_ends  hr_ends_at(const struct hr_ends *offsets, const void *base);
 
+/* A model of an open checkpoint, which is taken over, also on failure. */
+int hr__model_of_checkpoint(struct hr_model **out, struct hr_checkpoint *checkpoint, struct hr_error *err);
+
 /* Lay a model's tensors out as layers; see layout.c. */
 int  hr__layout_model(struct hr_model *model, struct hr_error *err);
 void hr__layout_release(struct hr_model *model);

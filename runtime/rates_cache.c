@@ -23,8 +23,7 @@
 
 /* ---- Files --------------------------------------------------------------------- */
 
-/* mkdir -p */
-static int make_directory(const char *path)
+int hr__cache_make_directory(const char *path)
 {
 	char   part[4096];
 	size_t n = strlen(path);
@@ -44,7 +43,7 @@ static int make_directory(const char *path)
 int hr__cache_write(const char *directory, const char *name, const void *json_object, struct hr_error *err)
 {
 	char path[4200], temporary[4240];
-	int  error = make_directory(directory);
+	int  error = hr__cache_make_directory(directory);
 	snprintf(path, sizeof path, "%s/%s", directory, name);
 	snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid());
 	char *text = json_dumps(json_object, JSON_INDENT(1) | JSON_REAL_PRECISION(9));

@@ -16,6 +16,9 @@ int hr__rates_get(struct hr_rates *rates, bool *found, const struct hr_model *mo
 int hr__rates_measure_disk(struct hr_rates *rates, const struct hr_model *model, const char *reader,
                            double seconds, struct hr_error *err);
 
+/* mkdir -p: 0, or an errno. */
+int hr__cache_make_directory(const char *path);
+
 /* Write `object` to directory/name (the directory is made if need be) by way of a temporary file;
  * HR_EIO leaves what was there. */
 int hr__cache_write(const char *directory, const char *name, const void *json_object, struct hr_error *err);

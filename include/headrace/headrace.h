@@ -403,6 +403,46 @@ struct hr_check {
 typedef void (*hr_check_fn)(void *user, const struct hr_check *check);
 int hr_doctor(const char *directory, hr_check_fn fn, void *user, struct hr_error *err);
 
+/* ---- Converting ------------------------------------------------------------ */
+
+struct hr_quantize_options {
+	const char *type;      /* one of hr_quantize_types() */
+	bool        pure;      /* all matrices alike; else some get a finer type, as llama.cpp has it */
+	bool allow_requantize; /* also from weights that are quantised already, which adds to their error */
+	bool replace;          /* an existing file */
+	int  n_threads;        /* 0: one per core; the result is the same for any number */
+	hr_notice_fn   on_notice;
+	hr_progress_fn on_progress; /* bytes of the result */
+	void          *user;        /* for both */
+};
+void hr_quantize_options_init(struct hr_quantize_options *options);
+
+struct hr_quantize_result {
+	uint64_t source_bytes, bytes; /* of the weights before, and of the file */
+	int      n_tensors;
+	int      n_converted; /* that changed their type */
+	int      n_fallbacks; /* whose rows are no multiple of the type's block: they got another one */
+};
+
+/* Write the weights of a model, a GGUF (also split in shards) or a Hugging Face directory, as one GGUF of
+ * another type, with its metadata and tokenizer, readable by llama.cpp too; tensors are aligned to 4096
+ * bytes, for direct I/O. Matrices are converted, norms and biases stay floats. Needs some megabytes of memory
+ * for each thread, whatever the model's size. The file appears under its name once it is whole and on the
+ * disk; a failure leaves nothing behind. `result`: NULL is fine. HR_EINVAL: an unknown type, or the file is
+ * there already; HR_EUNSUPPORTED: weights that are quantised already, or a model or tokenizer that GGUF can't
+ * describe; HR_ECANCELED; HR_EIO; as hr_model_open(). Blocks. */
+int         hr_quantize(const char *out, const char *model, const struct hr_quantize_options *options,
+                        struct hr_quantize_result *result, struct hr_error *err);
+bool        hr_quantize_has_type(const char *type);
+const char *hr_quantize_types(void); /* "f32, f16, ..., q4_k_m, ..." */
+
+/* Open a model with its weights as `options->type`: converted once to a GGUF in `cache_dir`, which is
+ * streamed from and found again as long as the model's files are the same. A notice says where it is. A model
+ * that has that type already is opened as it is. As hr_quantize() and hr_model_open(); HR_EINVAL: no
+ * cache_dir. */
+int hr_model_open_as(struct hr_model **out, const char *model, const struct hr_quantize_options *options,
+                     const char *cache_dir, struct hr_error *err);
+
 /* Write a GGUF of real shapes and random weights. `like`: a name out of
  * hr_synth_shapes(); `type`: "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0",
  * "q5_1", "q4_k", "q5_k", "q6_k", "mxfp4". The same seed gives the same file. Written to a temporary name and

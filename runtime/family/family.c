@@ -14,6 +14,20 @@ static const struct hr_family *const families[] = {
 #undef HR_X
 };
 
+const struct hr_family *hr_family_of_name(const char *name)
+{
+	for (size_t i = 0; i < HR_COUNT_OF(families); i++)
+		if (strcmp(families[i]->name, name) == 0)
+			return families[i];
+	return NULL;
+}
+
+/* Mistral's files say "llama". */
+const char *hr_family_gguf_arch(const struct hr_family *f)
+{
+	return f == &hr_family_mistral ? hr_family_llama.gguf_arch : f->gguf_arch;
+}
+
 /* A description to be read into. */
 static struct hr_decoder begin(const struct hr_family *f)
 {

@@ -119,6 +119,11 @@ HR_FAMILIES(HR_X)
 int hr_family_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_error *err);
 int hr_family_from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err);
 
+/* NULL: no such family. */
+const struct hr_family *hr_family_of_name(const char *name);
+/* What a GGUF of this family says it is; NULL: there are none. */
+const char *hr_family_gguf_arch(const struct hr_family *family);
+
 /* ---- What decoders have in common: decoder_gguf.c, decoder_hf.c, decoder_check.c ------------------- */
 
 /* Of the llama line, all but rope_style and the biases. */

@@ -39,12 +39,13 @@ static void put_u64(struct hr_gguf_writer *w, uint64_t x)
 	put(w, &x, sizeof x);
 }
 
-static void put_text(struct hr_gguf_writer *w, const char *text)
+static void put_string(struct hr_gguf_writer *w, const void *text, size_t length)
 {
-	size_t length = strlen(text);
 	put_u64(w, length);
 	put(w, text, length);
 }
+
+static void put_text(struct hr_gguf_writer *w, const char *text) { put_string(w, text, strlen(text)); }
 
 static void put_key(struct hr_gguf_writer *w, const char *key, enum hr_gguf_type type)
 {
@@ -105,7 +106,26 @@ void hr_gguf_write_array(struct hr_gguf_writer *w, const char *key, enum hr_gguf
 
 void hr_gguf_write_array_text(struct hr_gguf_writer *w, const char *text) { put_text(w, text); }
 
+void hr_gguf_write_array_string(struct hr_gguf_writer *w, const char *text, size_t length)
+{
+	put_string(w, text, length);
+}
+
 void hr_gguf_write_array_bytes(struct hr_gguf_writer *w, const void *bytes, size_t n) { put(w, bytes, n); }
+
+void hr_gguf_write_kv(struct hr_gguf_writer *w, const struct hr_gguf_kv *kv)
+{
+	put_key(w, kv->key, kv->type);
+	if (kv->type == HR_GGUF_STRING) {
+		put_string(w, kv->data, kv->data_bytes);
+		return;
+	}
+	if (kv->type == HR_GGUF_ARRAY) {
+		put_u32(w, kv->elem);
+		put_u64(w, kv->n);
+	}
+	put(w, kv->data, kv->data_bytes);
+}
 
 uint64_t hr_gguf_write_tensor(struct hr_gguf_writer *w, const char *name, enum hr_type type, int n_dims,
                               const uint64_t *shape)

@@ -23,10 +23,14 @@ void hr_gguf_write_f32(struct hr_gguf_writer *w, const char *key, float value);
 void hr_gguf_write_bool(struct hr_gguf_writer *w, const char *key, bool value);
 void hr_gguf_write_string(struct hr_gguf_writer *w, const char *key, const char *value);
 
-/* Begin an array of n elements, each of which must follow through one of the two below. */
+/* Begin an array of n elements, each of which must follow through one of those below. */
 void hr_gguf_write_array(struct hr_gguf_writer *w, const char *key, enum hr_gguf_type elem, uint64_t n);
 void hr_gguf_write_array_text(struct hr_gguf_writer *w, const char *text);
+void hr_gguf_write_array_string(struct hr_gguf_writer *w, const char *text, size_t length);
 void hr_gguf_write_array_bytes(struct hr_gguf_writer *w, const void *bytes, size_t n); /* little endian */
+
+/* A pair as another file has it. */
+void hr_gguf_write_kv(struct hr_gguf_writer *w, const struct hr_gguf_kv *kv);
 
 /* Describe a tensor; shape is slowest first, its row a multiple of the type's block. Returns its offset in
  * the data. */

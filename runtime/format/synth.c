@@ -7,24 +7,20 @@
  * Norms are about 1 and always f32. The data is aligned to 4096 bytes, for direct
  * I/O, in the order in which a pass reads it.
  *
- * Memory is bounded: the header, and one piece of a tensor. The file appears
- * under its name only when it is whole and on the disk; until then it has a
- * temporary name beside it, which is removed on any failure. */
+ * Memory is bounded: the header, and one piece of a tensor. */
 #include "runtime/format/synth.h"
 #include "runtime/family/family.h"
-#include "runtime/format/gguf_write.h"
+#include "runtime/format/gguf_describe.h"
+#include "runtime/format/new_file.h"
+#include "runtime/format/quantize.h"
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "headrace/headrace.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #define ALIGNMENT   4096
 #define PIECE_ELEMS (1u << 20) /* made and written at a time */
@@ -39,8 +35,7 @@ struct synth {
 	struct hr_error             *err;
 
 	struct hr_gguf_writer writer;
-	char                 *temporary; /* its name, once the file exists */
-	int                   fd;
+	struct hr_new_file    file;
 	uint64_t              total_bytes;
 	void                 *piece; /* [PIECE_ELEMS] encoded */
 };
@@ -84,31 +79,12 @@ static int each_tensor(struct synth *s, tensor_fn fn)
 	return rc;
 }
 
-/* What takes the place of a type whose block is too long for the rows: as in llama.cpp. */
-static enum hr_type shorter(enum hr_type type)
-{
-	switch (type) {
-	case HR_TYPE_Q4_K:
-		return HR_TYPE_Q5_0;
-	case HR_TYPE_Q5_K:
-		return HR_TYPE_Q5_1;
-	case HR_TYPE_Q6_K:
-		return HR_TYPE_Q8_0;
-	default:
-		return HR_TYPE_F16;
-	}
-}
-
 /* Vectors are f32; a row that is no multiple of the block gets a type with a shorter one. */
 static enum hr_type type_of(const struct synth *s, const struct hr_role *role)
 {
 	if (!role->rows)
 		return HR_TYPE_F32;
-	uint64_t     cols = hr_dim_size(role->cols, &s->shape->hparams);
-	enum hr_type type = s->type;
-	while (cols % hr_type_info(type)->block_elems)
-		type = shorter(type);
-	return type;
+	return hr__type_for_rows(s->type, hr_dim_size(role->cols, &s->shape->hparams));
 }
 
 static uint64_t elems_of(const struct synth *s, const struct hr_role *role)
@@ -118,53 +94,6 @@ static uint64_t elems_of(const struct synth *s, const struct hr_role *role)
 }
 
 /* ---- The header ---------------------------------------------------------------- */
-
-static void key(struct synth *s, const char *suffix, char out[96])
-{
-	snprintf(out, 96, "%s.%s", s->shape->hparams.family, suffix);
-}
-
-static void write_hparams(struct synth *s)
-{
-	const struct hr_hparams *h = &s->shape->hparams;
-	const struct {
-		const char *suffix;
-		int32_t     value;
-	} ints[] = {
-	    {"block_count", h->n_layers},
-	    {"context_length", h->n_ctx_train},
-	    {"embedding_length", h->n_embd},
-	    {"feed_forward_length", h->n_ff},
-	    {"attention.head_count", h->n_heads},
-	    {"attention.head_count_kv", h->n_kv_heads},
-	    {"attention.key_length", h->head_dim},
-	    {"attention.value_length", h->head_dim},
-	    {"rope.dimension_count", h->n_rot},
-	    {"vocab_size", h->n_vocab},
-	    {"attention.sliding_window", h->sliding_window}, /* left out when 0 */
-	};
-	char name[96];
-	for (size_t i = 0; i < HR_COUNT_OF(ints); i++) {
-		key(s, ints[i].suffix, name);
-		if (ints[i].value)
-			hr_gguf_write_u32(&s->writer, name, (uint32_t)ints[i].value);
-	}
-	key(s, "attention.layer_norm_rms_epsilon", name);
-	hr_gguf_write_f32(&s->writer, name, h->norm_eps);
-	key(s, "rope.freq_base", name);
-	hr_gguf_write_f32(&s->writer, name, h->rope_theta);
-}
-
-/* ggml's number for "mostly of this type". */
-static uint32_t file_type(enum hr_type type)
-{
-	static const uint32_t numbers[HR_TYPE_COUNT] = {
-	    [HR_TYPE_F16] = 1,   [HR_TYPE_Q4_0] = 2,  [HR_TYPE_Q4_1] = 3,   [HR_TYPE_Q8_0] = 7,
-	    [HR_TYPE_Q5_0] = 8,  [HR_TYPE_Q5_1] = 9,  [HR_TYPE_Q4_K] = 14,  [HR_TYPE_Q5_K] = 16,
-	    [HR_TYPE_Q6_K] = 18, [HR_TYPE_BF16] = 32, [HR_TYPE_MXFP4] = 38,
-	};
-	return numbers[type];
-}
 
 static void write_vocab(struct synth *s)
 {
@@ -211,9 +140,9 @@ static int make_header(struct synth *s)
 	hr_gguf_write_init(w, ALIGNMENT);
 	hr_gguf_write_string(w, "general.architecture", s->shape->hparams.family);
 	hr_gguf_write_string(w, "general.name", s->shape->name);
-	hr_gguf_write_u32(w, "general.file_type", file_type(s->type));
+	hr_gguf_write_u32(w, "general.file_type", hr__mix_of_type(s->type)->file_type);
 	hr_gguf_write_u32(w, "general.quantization_version", 2);
-	write_hparams(s);
+	hr__gguf_write_hparams(w, s->shape->hparams.family, &s->shape->hparams);
 	write_vocab(s);
 	each_tensor(s, describe_tensor);
 	int rc = hr_gguf_write_finish(w, s->err);
@@ -222,59 +151,6 @@ static int make_header(struct synth *s)
 }
 
 /* ---- The file ---------------------------------------------------------------- */
-
-static int fail_write(struct synth *s, const char *what, int errnum)
-{
-	struct statvfs fs;
-	uint64_t free_bytes = s->fd >= 0 && fstatvfs(s->fd, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
-	if (errnum == ENOSPC || errnum == EDQUOT)
-		return hr__fail(s->err, HR_EIO,
-		                "%s: there is no room for it: %" PRIu64 " bytes are needed, %" PRIu64
-		                " are free on its file system (%s).",
-		                s->path, s->total_bytes, free_bytes, strerror(errnum));
-	return hr__fail(s->err, HR_EIO, "%s: %s failed: %s.", s->path, what, strerror(errnum));
-}
-
-/* A new file beside the final one, of its full size where the file system can promise that. */
-static int create_temporary(struct synth *s)
-{
-	for (int i = 0; i < 1000 && s->fd < 0; i++) {
-		char *name;
-		if (asprintf(&name, "%s.part%d", s->path, i) < 0)
-			return hr__fail(s->err, HR_ENOMEM, "%s: there is no memory for its path.", s->path);
-		s->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-		if (s->fd >= 0) {
-			s->temporary = name;
-			break;
-		}
-		int errnum = errno;
-		free(name);
-		if (errnum != EEXIST)
-			return fail_write(s, "creating the file", errnum);
-	}
-	if (s->fd < 0)
-		return hr__fail(s->err, HR_EIO,
-		                "%s: a thousand unfinished files of this name are in the way; remove them.", s->path);
-	if (fallocate(s->fd, 0, 0, (off_t)s->total_bytes) && errno != EOPNOTSUPP && errno != ENOSYS)
-		return fail_write(s, "reserving its bytes", errno);
-	return ftruncate(s->fd, (off_t)s->total_bytes) ? fail_write(s, "setting its size", errno) : 0;
-}
-
-static int write_at(struct synth *s, const void *data, size_t bytes, uint64_t offset)
-{
-	const uint8_t *at = data;
-	while (bytes) {
-		ssize_t n = pwrite(s->fd, at, bytes, (off_t)offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return fail_write(s, "writing", n < 0 ? errno : EIO);
-		at += n;
-		bytes -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
 
 /* Tell how far we are; a callback that returns non-zero stops the work. */
 static int report(struct synth *s, uint64_t done)
@@ -318,7 +194,7 @@ static int write_tensor(struct synth *s, const struct hr_role *role, const char 
 			fill_rope_factors(s->piece, elems);
 		else
 			hr__synth_weights_fill(&weights, s->piece, first, elems);
-		int rc = write_at(s, s->piece, bytes, offset);
+		int rc = hr__new_file_write(&s->file, s->piece, bytes, offset, s->err);
 		if (!rc)
 			rc = report(s, offset + bytes);
 		if (rc)
@@ -329,46 +205,19 @@ static int write_tensor(struct synth *s, const struct hr_role *role, const char 
 	return 0;
 }
 
-/* Make the name durable too; a file system that cannot is not our failure. */
-static void sync_directory(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	char       *directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-	int         fd = directory ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (fd >= 0) {
-		fsync(fd);
-		close(fd);
-	}
-	free(directory);
-}
-
-/* From temporary to final. */
-static int publish(struct synth *s)
-{
-	if (fsync(s->fd))
-		return fail_write(s, "bringing it to the disk", errno);
-	int failed = close(s->fd);
-	s->fd = -1;
-	if (failed)
-		return fail_write(s, "closing it", errno);
-	if (rename(s->temporary, s->path))
-		return fail_write(s, "renaming it", errno);
-	free(s->temporary);
-	s->temporary = NULL;
-	sync_directory(s->path);
-	return 0;
-}
-
 static int write_file(struct synth *s)
 {
-	int rc = create_temporary(s);
+	int rc = hr__new_file_create(&s->file, s->path, s->total_bytes, s->err);
 	if (!rc)
-		rc = write_at(s, s->writer.data, s->writer.bytes, 0);
+		rc = hr__new_file_write(&s->file, s->writer.data, s->writer.bytes, 0, s->err);
 	s->writer.data_bytes = 0; /* counts up again, now as written */
 	if (!rc)
 		rc = each_tensor(s, write_tensor);
 	if (!rc)
-		rc = publish(s);
+		rc = hr__new_file_sync(&s->file, s->err);
+	if (!rc)
+		rc = hr__new_file_publish(&s->file, s->err);
+	hr__new_file_release(&s->file);
 	return rc;
 }
 
@@ -378,7 +227,7 @@ int hr_synth(const char *path, const char *like, const char *type, uint64_t seed
 	if (!path || !*path || !like || !type)
 		return hr__fail(err, HR_EINVAL, "A path, a shape and a type are needed; shapes are %s, types %s.",
 		                hr_synth_shapes(), hr__written_type_list());
-	struct synth s = {.path = path, .seed = seed, .progress = progress, .user = user, .err = err, .fd = -1};
+	struct synth s = {.path = path, .seed = seed, .progress = progress, .user = user, .err = err};
 	int          type_id = hr_type_of_name(type);
 	if (type_id < 0)
 		return hr__fail(err, HR_EINVAL, "The weight type '%s' is unknown; known are %s.", type,
@@ -396,11 +245,6 @@ int hr_synth(const char *path, const char *like, const char *type, uint64_t seed
 	    s.piece ? make_header(&s) : hr__fail(err, HR_ENOMEM, "There is no memory for a piece of a tensor.");
 	if (!rc)
 		rc = write_file(&s);
-	if (s.fd >= 0)
-		close(s.fd);
-	if (s.temporary)
-		unlink(s.temporary);
-	free(s.temporary);
 	free(s.piece);
 	hr_gguf_write_release(&s.writer);
 	return rc;

@@ -1,0 +1,221 @@
+/* A model's description as GGUF metadata, under the keys that llama.cpp's converter writes.
+ *
+ * What is not said is what a reader assumes. A SentencePiece-style tokenizer is written by
+ * scores: where the source has merges instead, a piece's score is minus the place of the first merge that
+ * makes it, which gives the same order. Byte-level BPE goes by the name of its pre-tokenizer,
+ * of which GGUF knows a fixed list: a tokenizer with other expressions can't be described. */
+#include "runtime/format/gguf_describe.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "runtime/tokenizer/internal.h"
+
+#include <stdio.h>
+
+#define KEY(name) "tokenizer.ggml." name
+
+/* ---- Hyperparameters ------------------------------------------------------------ */
+
+struct keys {
+	struct hr_gguf_writer *w;
+	const char            *arch;
+	char                   name[96];
+};
+
+static const char *key_of(struct keys *k, const char *suffix)
+{
+	snprintf(k->name, sizeof k->name, "%s.%s", k->arch, suffix);
+	return k->name;
+}
+
+/* 0: left out. */
+static void put_int(struct keys *k, const char *suffix, int32_t value)
+{
+	if (value)
+		hr_gguf_write_u32(k->w, key_of(k, suffix), (uint32_t)value);
+}
+
+static void put_float(struct keys *k, const char *suffix, float value)
+{
+	if (value != 0)
+		hr_gguf_write_f32(k->w, key_of(k, suffix), value);
+}
+
+static void write_rope(struct keys *k, const struct hr_hparams *h)
+{
+	if (!h->n_rot)
+		return;
+	put_int(k, "rope.dimension_count", h->n_rot);
+	put_float(k, "rope.freq_base", h->rope_theta);
+	put_float(k, "rope.freq_base_swa", h->rope_theta_sliding);
+	if (h->rope_scaling == HR_ROPE_SCALING_LINEAR) {
+		hr_gguf_write_string(k->w, key_of(k, "rope.scaling.type"), "linear");
+		put_float(k, "rope.scaling.factor", h->rope_factor);
+	}
+}
+
+void hr__gguf_write_hparams(struct hr_gguf_writer *w, const char *arch, const struct hr_hparams *h)
+{
+	struct keys k = {.w = w, .arch = arch};
+	put_int(&k, "block_count", h->n_layers);
+	put_int(&k, "context_length", h->n_ctx_train);
+	put_int(&k, "embedding_length", h->n_embd);
+	put_int(&k, "feed_forward_length", h->n_ff);
+	put_int(&k, "attention.head_count", h->n_heads);
+	put_int(&k, "attention.head_count_kv", h->n_kv_heads);
+	put_int(&k, "attention.key_length", h->head_dim);
+	put_int(&k, "attention.value_length", h->head_dim);
+	put_int(&k, "attention.sliding_window", h->sliding_window);
+	put_int(&k, "vocab_size", h->n_vocab);
+	put_float(&k, h->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+	          h->norm_eps);
+	put_float(&k, "attn_logit_softcapping", h->attention_soft_cap);
+	put_float(&k, "final_logit_softcapping", h->logit_soft_cap);
+	if (h->layer_norm)
+		hr_gguf_write_bool(w, key_of(&k, "use_parallel_residual"), h->parallel);
+	write_rope(&k, h);
+}
+
+/* ---- Tokenizer ------------------------------------------------------------------ */
+
+static int32_t n_tokens_of(const struct hr_vocab *v, int32_t n_vocab)
+{
+	return v->n_tokens < n_vocab ? n_vocab : v->n_tokens;
+}
+
+static void write_tokens(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n)
+{
+	char filler[32];
+	hr_gguf_write_array(w, KEY("tokens"), HR_GGUF_STRING, (uint64_t)n);
+	for (int32_t i = 0; i < n; i++) {
+		/* Holes of the numbering need a text of their own. */
+		bool hole = i >= v->n_tokens || !v->tokens[i].length;
+		snprintf(filler, sizeof filler, "[PAD%d]", i);
+		hr_gguf_write_array_string(w, hole ? filler : v->tokens[i].text,
+		                           hole ? strlen(filler) : v->tokens[i].length);
+	}
+}
+
+static void write_types(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n)
+{
+	hr_gguf_write_array(w, KEY("token_type"), HR_GGUF_I32, (uint64_t)n);
+	for (int32_t i = 0; i < n; i++) {
+		int32_t type = i >= v->n_tokens ? HR_TOKEN_UNUSED : v->types ? v->types[i] : HR_TOKEN_NORMAL;
+		if (i == v->unk && v->kind == HR_TOKENIZER_SPM)
+			type = HR_TOKEN_UNKNOWN;
+		hr_gguf_write_array_bytes(w, &type, sizeof type);
+	}
+}
+
+static void write_merges(struct hr_gguf_writer *w, const struct hr_vocab *v)
+{
+	hr_gguf_write_array(w, KEY("merges"), HR_GGUF_STRING, (uint64_t)v->n_merges);
+	for (int32_t i = 0; i < v->n_merges; i++)
+		hr_gguf_write_array_string(w, v->merges[i].text, v->merges[i].length);
+}
+
+/* Minus the place of the first merge that makes each piece; those that no merge makes come last. */
+static int scores_of_merges(const struct hr_vocab *v, float *scores, struct hr_error *err)
+{
+	struct hr__text_map map = {0};
+	char               *piece = NULL;
+	size_t              capacity = 0;
+	int                 rc = hr__text_map_init(&map, v->n_tokens);
+	for (int32_t i = 0; i < v->n_tokens && !rc; i++) {
+		scores[i] = -(float)v->n_merges - 1;
+		hr__text_map_add(&map, v->tokens, i);
+	}
+	for (int32_t i = v->n_merges - 1; i >= 0 && !rc; i--) { /* the first is written last */
+		const struct hr_string *m = &v->merges[i];
+		const char             *space = memchr(m->text, ' ', m->length);
+		if (m->length > capacity) {
+			char *larger = realloc(piece, m->length);
+			piece = larger ? larger : piece;
+			capacity = larger ? m->length : capacity;
+			rc = larger ? 0 : HR_ENOMEM;
+		}
+		if (rc || !space)
+			continue;
+		size_t left = (size_t)(space - m->text);
+		memcpy(piece, m->text, left);
+		memcpy(piece + left, space + 1, m->length - left - 1);
+		int32_t id = hr__text_map_find(&map, v->tokens, piece, m->length - 1);
+		if (id >= 0)
+			scores[id] = -(float)i;
+	}
+	free(piece);
+	free(map.slots);
+	return rc ? hr__fail(err, rc, "There is no memory for the tokenizer.") : 0;
+}
+
+static int write_scores(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n, struct hr_error *err)
+{
+	float *scores = hr__calloc((size_t)n, sizeof *scores);
+	int    rc = scores ? 0 : hr__fail(err, HR_ENOMEM, "There is no memory for the tokenizer.");
+	if (!rc && v->scores)
+		memcpy(scores, v->scores, (size_t)v->n_tokens * sizeof *scores);
+	else if (!rc)
+		rc = scores_of_merges(v, scores, err);
+	if (!rc) {
+		hr_gguf_write_array(w, KEY("scores"), HR_GGUF_F32, (uint64_t)n);
+		hr_gguf_write_array_bytes(w, scores, (size_t)n * sizeof *scores);
+	}
+	free(scores);
+	return rc;
+}
+
+static void put_id(struct hr_gguf_writer *w, const char *key, int32_t id)
+{
+	if (id >= 0)
+		hr_gguf_write_u32(w, key, (uint32_t)id);
+}
+
+/* Refuses what a GGUF would say wrongly. *model and `pre` as GGUF names them. */
+static int name_vocab(const struct hr_vocab *v, const char **model, char pre[32], bool *exact,
+                      struct hr_error *err)
+{
+	snprintf(pre, 32, "default");
+	*exact = true;
+	*model = v->kind == HR_TOKENIZER_BPE ? "gpt2" : v->kind == HR_TOKENIZER_SPM ? "llama" : NULL;
+	if (!*model)
+		return hr__fail(err, HR_EUNSUPPORTED, "The tokenizer is of the kind %s, which is not written.",
+		                hr_tokenizer_kind_name(v->kind));
+	if (v->kind == HR_TOKENIZER_BPE && !hr__pretokenizer_name(v, pre, exact))
+		return hr__fail(err, HR_EUNSUPPORTED,
+		                "The tokenizer cuts text by expressions that no name in GGUF stands for.");
+	if (v->kind == HR_TOKENIZER_SPM && !v->scores && !v->merges)
+		return hr__fail(err, HR_EUNSUPPORTED, "The tokenizer has neither scores nor merges.");
+	return 0;
+}
+
+int hr__gguf_write_vocab(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n_vocab, bool *exact,
+                         struct hr_error *err)
+{
+	const char *model;
+	char        pre[32];
+	int32_t     n = n_tokens_of(v, n_vocab);
+	int         rc = name_vocab(v, &model, pre, exact, err);
+	if (!rc && v->kind == HR_TOKENIZER_SPM)
+		rc = write_scores(w, v, n, err);
+	if (rc)
+		return rc;
+	hr_gguf_write_string(w, KEY("model"), model);
+	hr_gguf_write_string(w, KEY("pre"), pre);
+	write_tokens(w, v, n);
+	write_types(w, v, n);
+	if (v->kind == HR_TOKENIZER_BPE)
+		write_merges(w, v);
+	put_id(w, KEY("bos_token_id"), v->bos);
+	put_id(w, KEY("eos_token_id"), v->eos);
+	put_id(w, KEY("unknown_token_id"), v->unk);
+	put_id(w, KEY("padding_token_id"), v->pad);
+	put_id(w, KEY("eot_token_id"), v->n_eog > 0 ? v->eog[0] : -1);
+	put_id(w, KEY("eom_token_id"), v->n_eog > 1 ? v->eog[1] : -1);
+	hr_gguf_write_bool(w, KEY("add_bos_token"), v->add_bos);
+	hr_gguf_write_bool(w, KEY("add_eos_token"), v->add_eos);
+	if (v->kind == HR_TOKENIZER_SPM)
+		hr_gguf_write_bool(w, KEY("add_space_prefix"), v->add_space_prefix);
+	if (v->chat_template)
+		hr_gguf_write_string(w, "tokenizer.chat_template", v->chat_template);
+	return 0;
+}

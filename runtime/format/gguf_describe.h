@@ -1,0 +1,17 @@
+/* Writing what a GGUF says of a model beside its tensors: the opposite of the families' readers and of
+ * vocab_gguf.c, under the same keys. */
+#ifndef HR_RUNTIME_GGUF_DESCRIBE_H
+#define HR_RUNTIME_GGUF_DESCRIBE_H
+
+#include "runtime/format/gguf_write.h"
+
+/* Sizes, RoPE and what else the llama line and its relatives have in common; `arch` goes before the keys. */
+void hr__gguf_write_hparams(struct hr_gguf_writer *w, const char *arch, const struct hr_hparams *h);
+
+/* tokenizer.ggml.*, filled up to n_vocab tokens with unused ones. *exact false: but text is not normalised
+ * to NFC any more, which GGUF has no word for. HR_EUNSUPPORTED: a tokenizer that the keys of GGUF can't
+ * describe; nothing was written then. */
+int hr__gguf_write_vocab(struct hr_gguf_writer *w, const struct hr_vocab *vocab, int32_t n_vocab, bool *exact,
+                         struct hr_error *err);
+
+#endif
