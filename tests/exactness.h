@@ -8,6 +8,7 @@
 #include "model_run.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 /* How much of the matrix: HR_TEST_QUICK=1 in the environment asks for a subset
  * (sanitizers make everything 10 times slower), HR_TEST_THOROUGH=1 for all of it. */
@@ -25,6 +26,63 @@ static inline enum exact_scale exact_scale(void)
 	       : exact_is_set("HR_TEST_QUICK")  ? EXACT_QUICK
 	                                        : EXACT_USUAL;
 }
+
+/* ---- Models ---------------------------------------------------------------------- */
+
+#define EXACT_IDS 400
+
+/* What hr_synth makes; the state of a test. */
+struct exact_kind {
+	const char *like, *type;
+};
+
+static char             exact_directory[200]; /* of exact_run() */
+static int32_t          exact_ids[EXACT_IDS];
+static struct hr_model *exact_model;
+
+/* Before and after each test: the model of its kind, and ids of its vocabulary. */
+static inline int exact_open_model(void **state)
+{
+	const struct exact_kind *k = *state;
+	struct hr_error          err = {0};
+	char                     path[260];
+	snprintf(path, sizeof path, "%s/%s-%s.gguf", exact_directory, k->like, k->type);
+	int rc = hr_synth(path, k->like, k->type, 1, NULL, NULL, &err);
+	if (!rc)
+		rc = hr_model_open(&exact_model, path, &err);
+	if (rc)
+		fprintf(stderr, "%s\n", err.message);
+	else
+		for (int i = 0, n = hr_model_info(exact_model)->n_vocab; i < EXACT_IDS; i++)
+			exact_ids[i] = (i * 7919 + i * i * 31 + 5) % n;
+	unlink(path); /* the model holds it open */
+	return rc;
+}
+
+static inline int exact_close_model(void **state)
+{
+	(void)state;
+	hr_model_close(exact_model);
+	exact_model = NULL;
+	return 0;
+}
+
+/* Run the tests with a directory for their models; what main() returns. */
+static inline int exact_run(const char *name, const struct CMUnitTest *tests, size_t n)
+{
+	const char *temporary = getenv("TMPDIR");
+	snprintf(exact_directory, sizeof exact_directory, "%s/headrace-exactness-XXXXXX",
+	         temporary ? temporary : "/var/tmp");
+	if (!mkdtemp(exact_directory)) {
+		perror(exact_directory);
+		return 1;
+	}
+	int failed = _cmocka_run_group_tests(name, tests, n, NULL, NULL);
+	rmdir(exact_directory);
+	return failed;
+}
+
+/* ---- Combinations ---------------------------------------------------------------- */
 
 /* Where to compute. On a GPU the host tier varies as well, but the tokens per pass do not: how
  * many there are decides which kernels run. */
@@ -49,11 +107,12 @@ static inline struct exact_combination exact_combination(int index)
 	    {.window = 3, .residents = HR_AUTO, .slots = HR_AUTO, false, 0, 0, 3, 512, "uring"},
 	    {.window = HR_AUTO, .residents = 1, .slots = 3, false, 1 << 20, 8, 2, 512, "pread"},
 	};
-	static const int         windows[] = {HR_AUTO, 2, 3, 4, 5, 6}, residents[] = {HR_AUTO, 0, 1, 2, 3};
-	static const int         slots[] = {HR_AUTO, 2, 3, 4}, depths[] = {0, 1, 2, 3, 8, 32};
-	static const int         threads[] = {1, 2, 3, 4}, batches[] = {512, 128, 64, 7};
-	static const uint64_t    chunks[] = {0, 4096, 12288, 65536, 1 << 20};
-	struct exact_combination c;
+	static const int      windows[] = {HR_AUTO, 2, 3, 4, 5, 6}, residents[] = {HR_AUTO, 0, 1, 2, 3};
+	static const int      slots[] = {HR_AUTO, 2, 3, 4}, depths[] = {0, 1, 2, 3, 8, 32};
+	static const int      threads[] = {1, 2, 3, 4}, batches[] = {512, 128, 64, 7};
+	static const uint64_t chunks[] = {0, 4096, 12288, 65536, 1 << 20};
+	static const enum exact_host_tier hosts[] = {EXACT_HOST_ALL, EXACT_HOST_NONE, EXACT_HOST_SOME};
+	struct exact_combination          c;
 	if (index < 4) {
 		c = first[index];
 		c.host = (enum exact_host_tier)(index % 3);
@@ -71,9 +130,9 @@ static inline struct exact_combination exact_combination(int index)
 	c.depth = DRAW(depths);
 	c.threads = DRAW(threads);
 	c.n_batch = DRAW(batches);
+	c.host = DRAW(hosts);
 #undef DRAW
 	c.reader = index & 1 ? "pread" : "uring";
-	c.host = (enum exact_host_tier)(index % 3);
 	return c;
 }
 

@@ -3,54 +3,35 @@
  * slots, chunks, depths and tiers of exactness.h, while copies are slow and work is
  * late at random; and resident logits are close to the CPU's.
  *
- * HR_TEST_QUICK=1: fewer models and combinations; HR_TEST_THOROUGH=1: all. */
+ * HR_TEST_QUICK=1: fewer models and combinations; HR_TEST_THOROUGH=1: all. An argument
+ * chooses tests: test_cuda_model "tiny-qwen2*". */
 #include "tests/cuda/cuda_testing.h"
 #include "tests/exactness.h"
 
 #include <math.h>
 
-#define N_PROMPTS 3
+#define N_PROMPTS 5
 #define N_CTX     96
 #define MAX_VOCAB 512
 
-static char             directory[200];
-static int32_t          ids[N_CTX];
-static struct hr_model *model;
+static const struct exact_kind kinds[] = {
+    {"tiny-mistral", "f16"}, {"tiny-llama", "q4_0"}, {"tiny-qwen2", "q8_0"},
+    {"tiny-llama", "bf16"},  {"tiny-qwen2", "q4_1"}, {"tiny-mistral", "f32"},
+};
 
-/* A prompt for the kernels of many tokens, two for those of few. */
-static const struct run_prompt prompts[N_PROMPTS] = {{ids, 37, 6}, {ids + 7, 5, 9}, {ids + 3, 1, 4}};
-
-struct kind {
-	const char *like, *type;
+/* Together too many tokens for the kernels of few, and for those of quantised weights. */
+static const struct run_prompt prompts[N_PROMPTS] = {
+    {exact_ids, 25, 3},     {exact_ids + 7, 5, 4},  {exact_ids + 3, 1, 3},
+    {exact_ids + 50, 9, 1}, {exact_ids + 11, 2, 2},
 };
 
 static int open_model(void **state)
 {
-	const struct kind *k = *state;
-	struct hr_error    err = {0};
-	char               path[260];
-	alarm(300);
-	if (cuda_on_cpu_reset(NULL))
-		return -1;
-	snprintf(path, sizeof path, "%s/%s-%s.gguf", directory, k->like, k->type);
-	int rc = hr_synth(path, k->like, k->type, 1, NULL, NULL, &err);
-	if (!rc)
-		rc = hr_model_open(&model, path, &err);
-	if (rc)
-		fprintf(stderr, "%s\n", err.message);
-	else
-		for (int i = 0, n = hr_model_info(model)->n_vocab; i < N_CTX; i++)
-			ids[i] = (i * 7919 + i * i * 31 + 5) % n;
-	unlink(path); /* the model holds it open */
-	return rc;
+	alarm(exact_scale() == EXACT_THOROUGH ? 1800 : 300);
+	return cuda_on_cpu_reset(NULL) ? -1 : exact_open_model(state);
 }
 
-static int close_model(void **state)
-{
-	hr_model_close(model);
-	model = NULL;
-	return end_machine(state);
-}
+static int close_model(void **state) { return exact_close_model(state), end_machine(state); }
 
 static void make_machine(double gb_per_s, int jitter_us)
 {
@@ -84,9 +65,9 @@ static void test_near_cpu(void **state)
 	for (int i = 0; i < 2; i++) {
 		struct run_result r = {0};
 		exact_device = devices[i];
-		struct hr_plan_options o = exact_options(model, NULL, 1, N_CTX);
-		struct run_prompt      prompt = {ids, 37, 1};
-		assert_int_equal(run_prompts(&r, model, &o, &prompt, 1, keep_logits, logits[i]), 0);
+		struct hr_plan_options o = exact_options(exact_model, NULL, 1, N_CTX);
+		struct run_prompt      prompt = {exact_ids, 37, 1};
+		assert_int_equal(run_prompts(&r, exact_model, &o, &prompt, 1, keep_logits, logits[i]), 0);
 		assert_false(r.streamed);
 	}
 	for (int p = 0; p < 37; p++) {
@@ -104,21 +85,32 @@ static void test_near_cpu(void **state)
 
 /* ---- Exact ----------------------------------------------------------------------- */
 
+/* Logits of `n` prompts in so many combinations. */
+static void streamed_is_resident(int n, int n_combinations)
+{
+	if (!n_combinations)
+		return;
+	struct run_result      resident = {0};
+	struct hr_plan_options o = exact_options(exact_model, NULL, n, N_CTX);
+	make_machine(0, 0);
+	assert_int_equal(run_prompts(&resident, exact_model, &o, prompts, n, NULL, NULL), 0);
+	assert_false(resident.streamed);
+	for (int s = 1; s < n; s++)
+		assert_true(resident.hash[s] != resident.hash[0]);
+	make_machine(1, 50);
+	int streamed = exact_check(exact_model, prompts, n, N_CTX, resident.hash, n_combinations);
+	assert_true(streamed >= n_combinations / 2);
+	assert_string_equal(cuda_on_cpu_misuse(), "");
+}
+
+/* The first model has most of the matrix; the others show what depends on types and families. */
 static void test_streamed_is_resident(void **state)
 {
-	(void)state;
-	static const int  counts[] = {2, 6, 30};
-	int               n = counts[exact_scale()];
-	struct run_result resident = {0};
+	static const int together[2][3] = {{2, 32, 32}, {0, 2, 32}}, alone[2][3] = {{1, 8, 32}, {0, 0, 32}};
+	bool             other = *state != &kinds[0];
 	exact_device = "cuda";
-	make_machine(0, 0);
-	struct hr_plan_options o = exact_options(model, NULL, N_PROMPTS, N_CTX);
-	assert_int_equal(run_prompts(&resident, model, &o, prompts, N_PROMPTS, NULL, NULL), 0);
-	assert_false(resident.streamed);
-	assert_true(resident.hash[0] != resident.hash[1]);
-	make_machine(1, 50);
-	assert_true(exact_check(model, prompts, N_PROMPTS, N_CTX, resident.hash, n) >= n / 2);
-	assert_string_equal(cuda_on_cpu_misuse(), "");
+	streamed_is_resident(N_PROMPTS, together[other][exact_scale()]);
+	streamed_is_resident(1, alone[other][exact_scale()]);
 }
 
 /* ---- A card that fails ------------------------------------------------------------ */
@@ -133,13 +125,13 @@ static int run_session(struct hr_error *err)
 	o.n_ctx = N_CTX;
 	o.resident_layers = 1;
 	o.host_memory_bytes = 1 << 20;
-	int rc = hr_session_open(&session, model, &o, err);
+	int rc = hr_session_open(&session, exact_model, &o, err);
 	if (rc)
 		return rc;
 	struct hr_request request;
 	uint64_t          id;
 	hr_request_init(&request);
-	request.ids = ids;
+	request.ids = exact_ids;
 	request.n_ids = 37;
 	request.max_new_tokens = 4;
 	request.ignore_eos = true;
@@ -193,32 +185,8 @@ static void test_failing_calls(void **state)
 	}
 }
 
-/* A build without CUDA kernels has no device of that name. */
-static bool has_cuda(const char *any_model)
+int main(int argc, char **argv)
 {
-	struct hr_error        err = {0};
-	struct hr_plan_options o;
-	struct hr_plan        *plan = NULL;
-	struct hr_model       *m = NULL;
-	hr_plan_options_init(&o);
-	o.device = "cuda";
-	int rc = hr_synth(any_model, "tiny-llama", "q4_0", 1, NULL, NULL, &err);
-	if (!rc)
-		rc = hr_model_open(&m, any_model, &err);
-	if (!rc)
-		rc = hr_plan_new(&plan, m, &o, &err);
-	hr_plan_free(plan);
-	hr_model_close(m);
-	unlink(any_model);
-	return rc != HR_EUNSUPPORTED;
-}
-
-int main(void)
-{
-	static const struct kind kinds[] = {
-	    {"tiny-llama", "q4_0"}, {"tiny-mistral", "f16"}, {"tiny-qwen2", "q8_0"},
-	    {"tiny-llama", "bf16"}, {"tiny-qwen2", "q4_1"},  {"tiny-mistral", "f32"},
-	};
 	static char              names[14][64];
 	static struct CMUnitTest tests[14];
 	size_t                   n = 0, n_kinds = exact_scale() == EXACT_QUICK ? 1 : 6;
@@ -235,19 +203,7 @@ int main(void)
 	    (struct CMUnitTest){"failing work", test_failing_work, open_model, close_model, (void *)kinds};
 	tests[n++] =
 	    (struct CMUnitTest){"failing calls", test_failing_calls, open_model, close_model, (void *)kinds};
-	const char *temporary = getenv("TMPDIR");
-	snprintf(directory, sizeof directory, "%s/headrace-cuda-XXXXXX", temporary ? temporary : "/var/tmp");
-	if (!mkdtemp(directory)) {
-		perror(directory);
-		return 1;
-	}
-	char path[260];
-	snprintf(path, sizeof path, "%s/any.gguf", directory);
-	if (!has_cuda(path)) {
-		rmdir(directory);
-		return RUN_SKIP;
-	}
-	int failed = _cmocka_run_group_tests("models", tests, n, NULL, NULL);
-	rmdir(directory);
-	return failed;
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return exact_run("models", tests, n);
 }

@@ -42,14 +42,22 @@ size_t size_of(cudaDataType_t type) { return type == CUDA_R_32F ? 4 : 2; }
 void multiply(const Matrix &a, const Matrix &b, int m, int n, int k, float alpha, float beta, float *c,
               int ldc)
 {
+	std::vector<double> left((size_t)k), right((size_t)k * (size_t)n);
 	for (int column = 0; column < n; column++)
-		for (int row = 0; row < m; row++) {
-			double sum = 0;
+		for (int i = 0; i < k; i++)
+			right[(size_t)column * (size_t)k + (size_t)i] = b.at(i, column);
+	for (int row = 0; row < m; row++) {
+		for (int i = 0; i < k; i++)
+			left[(size_t)i] = a.at(row, i);
+		for (int column = 0; column < n; column++) {
+			const double *x = right.data() + (size_t)column * (size_t)k;
+			double        sum = 0;
 			for (int i = 0; i < k; i++)
-				sum += a.at(row, i) * b.at(i, column);
+				sum += left[(size_t)i] * x[i];
 			float *to = c + (int64_t)column * ldc + row;
 			*to = (float)((double)alpha * sum + (beta == 0.0f ? 0.0 : (double)(beta * *to)));
 		}
+	}
 }
 
 } // namespace
