@@ -96,7 +96,9 @@ static void open_tokenizer(struct hr_model *m)
 	}
 	int n_tokens = c->vocab.n_tokens;
 	if (n_tokens > c->hparams.n_vocab) {
-		hr__fail(&m->tokenizer_error, HR_EFORMAT, "%s: the tokenizer has %d tokens but the model only %d.",
+		hr__fail(&m->tokenizer_error, HR_EFORMAT,
+		         "%s: the tokenizer has %d tokens but the embedding only %d rows; the tokenizer is another "
+		         "model's, or tokens were added to it without resizing the embedding.",
 		         c->path, n_tokens, c->hparams.n_vocab);
 		return;
 	}

@@ -1,5 +1,6 @@
 /* Hugging Face directories: real ones (written by Transformers) are read as they
  * are; a config that is wrong, or that the tensors contradict, is refused by name. */
+#include "headrace/headrace.h"
 #include "runtime/format/checkpoint.h"
 #include "tests/format_testing.h"
 
@@ -151,6 +152,12 @@ static const struct {
     {"llama-bias", "attention_bias", "false", HR_EFORMAT, "rules it out"},
     {"llama3", "quantization_config", "{\"quant_method\":\"gptq\"}", HR_EUNSUPPORTED,
      "\"quantization_config\" is gptq"},
+    {"llama3", "quantization", "{\"bits\":4,\"group_size\":64}", HR_EUNSUPPORTED,
+     "\"quantization\" is given, as MLX packs weights"},
+    {"qwen2", "num_attention_heads", "7", HR_EFORMAT, "which \"num_attention_heads\" (7) does not divide"},
+    {"gpt2", "n_head", "7", HR_EFORMAT, "cannot be divided among 7 attention heads"},
+    {"phi3", "rope_scaling", "{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}",
+     HR_EUNSUPPORTED, "RoPE scaling 'longrope' is not supported"},
     {"llama3", "partial_rotary_factor", "0.5", HR_EUNSUPPORTED, "\"partial_rotary_factor\" is not 1"},
     {"llama3", "rope_theta", "0", HR_EFORMAT, "the RoPE base is 0"},
     {"llama3", "rope_scaling", "{\"rope_type\":\"yarn\",\"factor\":4.0}", HR_EUNSUPPORTED,
@@ -299,7 +306,7 @@ static void missing_files_are_named(void **state)
 	unlink(join(directory, "model.safetensors"));
 	expect("no weights", directory, HR_ENOENT, "neither model.safetensors nor model.safetensors.index.json");
 	write_text(directory, "pytorch_model.bin", "");
-	expect("pickles", directory, HR_EUNSUPPORTED, "only pytorch_model.bin");
+	expect("pickles", directory, HR_EUNSUPPORTED, "pytorch_model.bin: a pickled PyTorch file");
 	expect("a pickle", join(directory, "pytorch_model.bin"), HR_EUNSUPPORTED, "safe_serialization=True");
 	write_text(directory, "config.json", "{\"a\": }");
 	expect("no JSON", directory, HR_EFORMAT, "config.json: this is not valid JSON (line 1, column 7");
@@ -308,11 +315,64 @@ static void missing_files_are_named(void **state)
 	write_text(directory, "config.json", "{}");
 	expect("no name", directory, HR_EFORMAT, "neither \"model_type\" nor \"architectures\"");
 	unlink(join(directory, "config.json"));
+	unlink(join(directory, "pytorch_model.bin"));
 	expect("no config", directory, HR_ENOENT, "there is no config.json");
 	expect("nothing", join(directory, "nothing"), HR_ENOENT, "nothing");
 	write_text(directory, "model.safetensors", "");
 	expect("a file", join(directory, "model.safetensors"), HR_EUNSUPPORTED,
 	       "give the directory that holds it");
+	remove_directory(directory);
+}
+
+/* Weights of other programs: named with the way out, whether there is a config.json or not. */
+static void foreign_weights_are_named(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *name, *fragment;
+	} files[] = {
+	    {"pytorch_model-00001-of-00002.bin", "pickled PyTorch file can run programs"},
+	    {"pytorch_model.bin.index.json", "lists pickled PyTorch files"},
+	    {"model.pt", "safe_serialization=True"},
+	    {"consolidated.00.pth", "pickled"},
+	    {"last.ckpt", "pickled checkpoint"},
+	    {"model.pkl", "pickled"},
+	    {"tf_model.h5", "from_tf=True"},
+	    {"flax_model.msgpack", "from_flax=True"},
+	    {"model.onnx", "ONNX graphs are not read"},
+	    {"weights.npz", "MLX's arrays are not read"},
+	    {"adapter_model.safetensors", "this is an adapter (LoRA)"},
+	    {"weights.safetensors", "as model.safetensors or as the shards of"},
+	};
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		char *directory = make_directory();
+		write_text(directory, files[i].name, "");
+		write_text(directory, "training_args.bin", "");
+		expect(files[i].name, join(directory, files[i].name), HR_EUNSUPPORTED, files[i].fragment);
+		expect("without a config", directory, HR_EUNSUPPORTED, files[i].fragment);
+		copy(MODELS "llama3", "config.json", directory, "config.json");
+		expect("with a config", directory, HR_EUNSUPPORTED, files[i].fragment);
+		remove_directory(directory);
+	}
+	char *directory = make_directory();
+	write_text(directory, "model-q4_0.gguf", "");
+	expect("a directory of GGUF", directory, HR_EUNSUPPORTED, "give the file instead of its directory");
+	remove_directory(directory);
+}
+
+/* The tokenizer of another model: the weights open, text is refused. */
+static void a_tokenizer_must_fit_the_embedding(void **state)
+{
+	(void)state;
+	struct hr_model *m = NULL;
+	struct hr_error  err = {0};
+	char            *directory = copy_model(MODELS "llama3"); /* 256 rows */
+	copy("tests/golden/tokenizer/gpt2", "tokenizer.json", directory, "tokenizer.json");
+	assert_int_equal(hr_model_open(&m, directory, &err), 0);
+	int rc = (int)hr_model_tokenize(m, "a", 1, false, false, NULL, 0, &err);
+	check_failure("a larger tokenizer", rc, &err, HR_EFORMAT,
+	              "the tokenizer has 3501 tokens but the embedding only 256 rows; the tokenizer is another");
+	hr_model_close(m);
 	remove_directory(directory);
 }
 
@@ -351,6 +411,8 @@ int main(void)
 	    cmocka_unit_test(sliding_windows_are_read_as_transformers_does),
 	    cmocka_unit_test(tensors_must_be_those_of_the_family),
 	    cmocka_unit_test(missing_files_are_named),
+	    cmocka_unit_test(foreign_weights_are_named),
+	    cmocka_unit_test(a_tokenizer_must_fit_the_embedding),
 	    cmocka_unit_test(shards_must_be_complete),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 
+#include <stdio.h>
 #include <string.h>
 
 int hr__hf_fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
@@ -136,6 +137,9 @@ static int read_heads(struct hr_hparams *h, const struct hr_json *config,
 int hr__hf_refuse_quantization(const struct hr_json *config, struct hr_error *err)
 {
 	const json_t *quantization = json_object_get(config->object, "quantization_config");
+	if (json_is_object(json_object_get(config->object, "quantization")))
+		return hr__hf_fail_option(config, "quantization", "given, as MLX packs weights",
+		                          "take the unquantized model, or a GGUF of it", err);
 	if (quantization && !json_is_null(quantization)) {
 		const char *method = json_string_value(json_object_get(quantization, "quant_method"));
 		return hr__hf_fail_option(config, "quantization_config", method ? method : "given",
@@ -164,8 +168,11 @@ int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config
 			*out = known[i].activation;
 			return 0;
 		}
-	return hr__hf_fail_option(config, key, default_name,
-	                          "silu, gelu, gelu_new, gelu_pytorch_tanh and relu are", err);
+	char   list[160] = "supported are";
+	size_t used = strlen(list);
+	for (size_t i = 0; i < HR_COUNT_OF(known); i++)
+		used += (size_t)snprintf(list + used, sizeof list - used, "%s %s", i ? "," : "", known[i].name);
+	return hr__hf_fail_option(config, key, default_name, list, err);
 }
 
 static void set_full(struct hr_hparams *h, int layer)

@@ -10,6 +10,11 @@
 int hr__checkpoint_open_gguf(struct hr_checkpoint *c, struct hr_error *err);
 int hr__checkpoint_open_hf(struct hr_checkpoint *c, struct hr_error *err);
 
+/* HR_EUNSUPPORTED, with the way out: the file, or what lies in the directory, is a kind of weights that is
+ * not read (a pickle, ONNX, ...). 0: neither says anything. */
+int hr__refuse_foreign_file(const char *path, struct hr_error *err);
+int hr__refuse_foreign_directory(const char *path, struct hr_error *err);
+
 /* Give each of the tensors its role in the decoder, with its shape checked, and move them into *c.
  * HR_EFORMAT: a tensor is missing, twice there, overlaps another, has the wrong shape; HR_EUNSUPPORTED: one
  * has no role. */

@@ -12,32 +12,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static bool ends_with(const char *text, const char *suffix)
-{
-	size_t n = strlen(text), m = strlen(suffix);
-	return n >= m && strcmp(text + n - m, suffix) == 0;
-}
-
-/* Files that are mistaken for models. */
-static int refuse_file(const char *path, struct hr_error *err)
-{
-	static const char *const pickles[] = {".bin", ".pt", ".pth"};
-	for (int i = 0; i < 3; i++)
-		if (ends_with(path, pickles[i]))
-			return hr__fail(
-			    err, HR_EUNSUPPORTED,
-			    "%s: a pickled PyTorch file can run programs when it is loaded, so it is not read; convert "
-			    "it with Transformers: from_pretrained(...).save_pretrained(..., safe_serialization=True).",
-			    path);
-	if (ends_with(path, ".safetensors"))
-		return hr__fail(
-		    err, HR_EUNSUPPORTED,
-		    "%s: a safetensors file alone does not describe a model; give the directory that holds it "
-		    "together with config.json.",
-		    path);
-	return 0;
-}
-
 int hr_checkpoint_open(struct hr_checkpoint *out, const char *path, struct hr_error *err)
 {
 	struct hr_checkpoint c = {.path = strdup(path)};
@@ -49,7 +23,7 @@ int hr_checkpoint_open(struct hr_checkpoint *out, const char *path, struct hr_er
 		rc = hr__checkpoint_open_hf(&c, err);
 	} else {
 		c.is_gguf = true;
-		rc = refuse_file(path, err);
+		rc = hr__refuse_foreign_file(path, err);
 		if (!rc)
 			rc = hr__checkpoint_open_gguf(&c, err);
 	}

@@ -1,8 +1,8 @@
 /* Hugging Face directories: config.json, the weights as one safetensors file or
  * as shards with an index, and the tokenizer's files where there are any.
  *
- * As in Transformers, model.safetensors comes before an index. Pickled weights
- * (pytorch_model.bin) can run programs when loaded: they are named, and never opened. */
+ * As in Transformers, model.safetensors comes before an index. Other kinds of weights
+ * are named (foreign.c), and never opened. */
 #include "runtime/format/assemble.h"
 #include "runtime/format/safetensors.h"
 
@@ -107,13 +107,9 @@ static int open_all_weights(struct hr_checkpoint *c, struct hr_tensor_list *list
 	}
 	if (has(c->path, INDEX))
 		return open_sharded(c, list, err);
-	if (has(c->path, "pytorch_model.bin") || has(c->path, "pytorch_model.bin.index.json"))
-		return hr__fail(
-		    err, HR_EUNSUPPORTED,
-		    "%s: there is only pytorch_model.bin, which can run programs when it is loaded, so it is not "
-		    "read; convert it with Transformers: from_pretrained(...).save_pretrained(..., "
-		    "safe_serialization=True).",
-		    c->path);
+	int rc = hr__refuse_foreign_directory(c->path, err);
+	if (rc)
+		return rc;
 	return hr__fail(err, HR_ENOENT, "%s: there is neither " ONE_FILE " nor " INDEX " in this directory.",
 	                c->path);
 }
@@ -129,7 +125,9 @@ static int read_config(struct hr_checkpoint *c, struct hr_decoder *d, struct hr_
 	if (rc)
 		return rc;
 	rc = hr__json_load(&root, path, err);
-	if (rc == HR_ENOENT)
+	if (rc == HR_ENOENT && hr__refuse_foreign_directory(directory, err))
+		rc = HR_EUNSUPPORTED;
+	else if (rc == HR_ENOENT)
 		hr__fail(
 		    err, rc,
 		    "%s: there is no config.json, so this is no Hugging Face model; for GGUF, give the file itself.",

@@ -46,9 +46,9 @@ static int read_type(struct hr_tensor *t, const json_t *entry, const char *path,
 	if (type < 0)
 		return hr__fail(
 		    err, HR_EUNSUPPORTED,
-		    "%s: tensor '%s' has the dtype %s, which is not supported in safetensors; supported are F32, "
-		    "F16 and BF16. Convert the model to one of these, or quantize it as GGUF.",
-		    path, t->name, dtype);
+		    "%s: tensor '%s' has the dtype %s, which is not supported in safetensors; supported are %s; "
+		    "convert the model to one of these, or take a GGUF of it.",
+		    path, t->name, dtype, hr__safetensors_type_list());
 	t->type = type;
 	return 0;
 }

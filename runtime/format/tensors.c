@@ -21,6 +21,14 @@ const char *hr__type_list(void)
 	return list + 2;
 }
 
+const char *hr__safetensors_type_list(void)
+{
+#define HR_X(id, name, gguf, st, elems, bytes) ", " st
+	static const char list[] = HR_FLOAT_TYPES(HR_X);
+#undef HR_X
+	return list + 2;
+}
+
 const char *hr__written_type_list(void)
 {
 	static _Thread_local char list[256];
