@@ -492,6 +492,8 @@ void hr_cli_print_help(const struct hr_cli_command *command)
 	}
 	if (command->bit & (PLANNING | HR_CLI_INSPECT | HR_CLI_QUANTIZE))
 		printf("\nModel families: %s\n", hr_families());
+	if (command->bit & HR_CLI_INSPECT)
+		printf("\nTypes of weights: %s\n", hr_types());
 	if (command->bit & HR_CLI_QUANTIZE)
 		printf("\nTypes: %s\n", hr_quantize_types());
 	if (command->bit & HR_CLI_SYNTH)

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "runtime/format/tensors.h"
 #include "runtime/tokenizer/chat.h"
 
 #include <string.h>
@@ -41,6 +42,8 @@ const char *hr_model_label(const struct hr_model *m, int index)
 }
 
 const char *hr_families(void) { return hr_family_list(); }
+
+const char *hr_types(void) { return hr__type_list(); }
 
 static void fill_info(struct hr_model *m)
 {

@@ -71,7 +71,7 @@ static const struct {
     {"{\"t\":{}}", HR_EFORMAT, "tensor 't' has no \"dtype\""},
     {ONE("3", "[4]", "[0,16]"), HR_EFORMAT, "has no \"dtype\""},
     {ONE("\"F8_E4M3\"", "[4]", "[0,4]"), HR_EUNSUPPORTED, "the dtype F8_E4M3, which is not supported"},
-    {ONE("\"I16\"", "[4]", "[0,8]"), HR_EUNSUPPORTED, "supported are F32, F16 and BF16"},
+    {ONE("\"I16\"", "[4]", "[0,8]"), HR_EUNSUPPORTED, "supported are F32, F16, BF16; convert"},
     {ONE("\"\"", "[4]", "[0,32]"), HR_EUNSUPPORTED, "tensor 't' has the dtype"},
     {ONE("\"F32\"", "4", "[0,16]"), HR_EFORMAT, "\"shape\" of tensor 't' must be an array"},
     {ONE("\"F32\"", "[]", "[0,4]"), HR_EFORMAT, "1 to 4 dimensions"},

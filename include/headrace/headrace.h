@@ -92,6 +92,8 @@ const struct hr_model_info *hr_model_info(const struct hr_model *model);
 const char *hr_model_label(const struct hr_model *model, int index);
 /* "llama, mistral, ...": the families that can be opened. */
 const char *hr_families(void);
+/* "f32, f16, ...": the types of weights that can be read. */
+const char *hr_types(void);
 
 struct hr_tensor_info {
 	const char *name;
