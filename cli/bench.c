@@ -249,6 +249,15 @@ struct hr_cli_text hr_bench_test_name(const struct hr_bench_row *row)
 	return out;
 }
 
+struct hr_cli_text hr_bench_residents(const struct hr_plan_info *p)
+{
+	struct hr_cli_text text;
+	int                n = snprintf(text.s, sizeof text.s, "%d", p->resident_layers);
+	if (p->kept_share > 0)
+		snprintf(text.s + n, sizeof text.s - (size_t)n, " (%.0f %%)", 100 * p->kept_share);
+	return text;
+}
+
 struct hr_cli_text hr_bench_window_name(const struct hr_bench_arm *arm)
 {
 	struct hr_cli_text out;

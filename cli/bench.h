@@ -72,6 +72,8 @@ void hr_bench_settle(struct hr_bench *b);
 
 /* "pp512", "tg32"; and the state of the page cache in a word or two. */
 struct hr_cli_text hr_bench_test_name(const struct hr_bench_row *row);
+/* "7", or "7 (60 %)" where so much of each other layer stays. */
+struct hr_cli_text hr_bench_residents(const struct hr_plan_info *plan);
 struct hr_cli_text hr_bench_window_name(const struct hr_bench_arm *arm);
 struct hr_cli_text hr_bench_cache_state(const struct hr_bench_arm *arm);
 

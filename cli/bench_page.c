@@ -219,8 +219,8 @@ static void put_passes(FILE *f, const struct hr_bench *b)
 	for (int i = 0; i < n; i++) {
 		const struct hr_bench_pass *m = &arms[i]->measured, *p = &arms[i]->predicted;
 		double                      axis = fmax(m->ms, p->ms);
-		fprintf(f, "<h3>Window %d: %d stay, %d slots <small>measured, %.1f ms</small></h3>\n",
-		        arms[i]->info.window_layers, arms[i]->info.resident_layers, arms[i]->info.slots, m->ms);
+		fprintf(f, "<h3>Window %d: %s, %d slots <small>measured, %.1f ms</small></h3>\n",
+		        arms[i]->info.window_layers, hr_cli_residents(&arms[i]->info).s, arms[i]->info.slots, m->ms);
 		hr_bench_chart_pass(f, arms[i], m, axis);
 		if (p->n) {
 			fprintf(f, "<h3><small>predicted, %.1f ms</small></h3>\n", p->ms);
@@ -241,8 +241,8 @@ static void put_row(FILE *f, const struct hr_bench_row *row)
 		fprintf(f, "</td></tr>\n");
 		return;
 	}
-	fprintf(f, "<td>%d + %d</td><td>%.2f</td><td>± %.2f</td>", p->resident_layers, p->slots, row->median_ts,
-	        row->stddev_ts);
+	fprintf(f, "<td>%s + %d</td><td>%.2f</td><td>± %.2f</td>", hr_bench_residents(p).s, p->slots,
+	        row->median_ts, row->stddev_ts);
 	if (row->vs_full > 0)
 		fprintf(f, "<td>%.3f</td>", row->vs_full);
 	else

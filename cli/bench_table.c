@@ -57,6 +57,7 @@ static json_t *row_to_json(const struct hr_bench *b, const struct hr_bench_row *
 	                                  : arm->full ? m->n_layers
 	                                              : arm->plan.window_layers));
 	SET("resident_layers", json_integer(p->resident_layers));
+	SET("kept_share", json_real(p->kept_share));
 	SET("slots", json_integer(p->slots));
 	SET("host_layers", json_integer(p->host_layers));
 	SET("disk_layers", json_integer(p->disk_layers));
@@ -137,7 +138,7 @@ static void put_md_row(FILE *out, const struct hr_bench_row *row)
 {
 	const struct hr_bench_arm *arm = row->arm;
 	const struct hr_plan_info *p = &arm->info;
-	char                       speed[64] = "", ratio[16] = "", predicted[16] = "", split[32] = "";
+	char                       speed[64] = "", ratio[16] = "", predicted[16] = "", split[40] = "";
 	if (row->n)
 		snprintf(speed, sizeof speed, "%.2f ± %.2f", row->median_ts, row->stddev_ts);
 	else if (row->stand_in)
@@ -147,8 +148,8 @@ static void put_md_row(FILE *out, const struct hr_bench_row *row)
 	if (row->predicted_ns > 0 && row->n)
 		snprintf(predicted, sizeof predicted, "%.2f", row->predicted_ns / row->median_ns);
 	if (row->n && p->slots)
-		snprintf(split, sizeof split, "%d + %d", p->resident_layers, p->slots);
-	fprintf(out, "| %6s | %7s | %5d | %6s | %17s | %7s | %10.2f | %9.0f | %10.2f | %9s | %9s | %s |\n",
+		snprintf(split, sizeof split, "%s + %d", hr_bench_residents(p).s, p->slots);
+	fprintf(out, "| %6s | %8s | %5d | %6s | %17s | %7s | %10.2f | %9.0f | %10.2f | %9s | %9s | %s |\n",
 	        hr_bench_window_name(arm).s, split, arm->plan.n_seqs, hr_bench_test_name(row).s, speed, ratio,
 	        row->efficiency, row->stall_ns * 1e-6, row->disk_gbps, hr_cli_bytes(row->device_peak_bytes).s,
 	        predicted, row->n ? hr_bench_cache_state(arm).s : "does not fit");
@@ -165,12 +166,13 @@ static bool print_md(const struct hr_bench *b)
 	fprintf(out, "%s: %s %s, %d layers, %s; medians of %d\n\n", m->path, m->family, m->dtype, m->n_layers,
 	        hr_cli_bytes(m->weight_bytes).s, b->repetitions);
 	fprintf(out,
-	        "| window |   split | seqs  |   test |          tokens/s | vs_full | efficiency |  stall ms |"
+	        "| window |    split | seqs  |   test |          tokens/s | vs_full | efficiency |  stall ms |"
 	        "  disk GB/s |    device | predicted | cache |\n"
-	        "| -----: | ------: | ----: | -----: | ----------------: | ------: | ---------: | --------: |"
+	        "| -----: | -------: | ----: | -----: | ----------------: | ------: | ---------: | --------: |"
 	        " ---------: | --------: | --------: | :---- |\n");
 	for (int i = 0; i < b->n_rows; i++)
 		put_md_row(out, &b->rows[i]);
+	fprintf(out, "\nsplit: layers that stay (share of each other one that stays) + slots\n");
 	for (int i = 0; i < b->n_arms; i++)
 		if (!b->arms[i].fits)
 			fprintf(out, "\nwindow %s: %s\n", hr_bench_window_name(&b->arms[i]).s, b->arms[i].why_not);

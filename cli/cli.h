@@ -89,6 +89,8 @@ struct hr_cli_text {
 	char s[32];
 };
 struct hr_cli_text hr_cli_bytes(uint64_t bytes);
+/* "12 layers stay", "2 stay, 61 % of each other". */
+struct hr_cli_text hr_cli_residents(const struct hr_plan_info *plan);
 /* `text` as one word of a shell command; allocated. */
 char *hr_cli_quote(const char *text);
 

@@ -91,6 +91,7 @@ json_t *hr_cli_json_plan(const struct hr_plan *plan)
 	json_object_set_new(o, "chunk_bytes", bytes(p->chunk_bytes));
 	json_object_set_new(o, "read_depth", json_integer(p->read_depth));
 	json_object_set_new(o, "predicted_pass_ms", real(p->predicted_pass_ms));
+	json_object_set_new(o, "kept_share", real(p->kept_share));
 	json_object_set_new(o, "profile", hr_cli_json_text(p->profile));
 	json_object_set_new(o, "fallbacks", fallbacks);
 	return o;

@@ -70,12 +70,13 @@ static void print_tiers(const struct hr_model_info *m, const struct hr_plan_info
 {
 	char text[160];
 	print_row("total size", hr_cli_bytes(m->weight_bytes).s, "all weights");
-	print_row("largest layer", hr_cli_bytes(m->largest_layer_bytes).s, "what a slot must hold");
+	print_row("largest layer", hr_cli_bytes(m->largest_layer_bytes).s,
+	          p->kept_share > 0 ? "" : "what a slot must hold");
 	print_row("embedding", hr_cli_bytes(m->embedding_bytes).s, m->tied_embedding ? "is the head too" : "");
 	print_row("head", hr_cli_bytes(m->head_bytes).s, "");
 	printf("\n");
-	snprintf(text, sizeof text, "weights, of a budget of %s: %d layers stay, %d slots for the others",
-	         hr_cli_bytes(p->device_budget_bytes).s, p->resident_layers, p->slots);
+	snprintf(text, sizeof text, "weights, of a budget of %s: %s, %d slots for the rest",
+	         hr_cli_bytes(p->device_budget_bytes).s, hr_cli_residents(p).s, p->slots);
 	print_row("device", hr_cli_bytes(p->device_bytes).s, text);
 	snprintf(text, sizeof text, "KV cache, %d x %d tokens", p->n_seqs, p->n_ctx);
 	print_row("", hr_cli_bytes(p->kv_bytes).s, text);

@@ -9,10 +9,8 @@ static double per_second(uint64_t n, double ms) { return ms > 0 ? (double)n * 1e
 
 static void print_plan(const struct hr_plan_info *p)
 {
-	fprintf(stderr,
-	        "plan      %s, %d of %d layers on the device (%d stay, %d slots), %d from RAM, %d from disk\n",
-	        p->device, p->window_layers, p->n_layers, p->resident_layers, p->slots, p->host_layers,
-	        p->disk_layers);
+	fprintf(stderr, "plan      %s, %d layers: %s, %d slots; %d from RAM, %d from disk\n", p->device,
+	        p->n_layers, hr_cli_residents(p).s, p->slots, p->host_layers, p->disk_layers);
 	if (p->reader)
 		fprintf(stderr, "reads     %s, %d in flight of %.4g MiB\n", p->reader, p->read_depth,
 		        (double)p->chunk_bytes / 1048576);

@@ -258,10 +258,18 @@ static int add_residual(struct hr_forward *f, const struct chunk *c, const struc
 	return ops->table->add(ops, f->o.compute, c->x, f->b.h, (int64_t)n * n_embd);
 }
 
+/* Block `layer`, of which the window handed out `weights`. */
+static struct hr_block block_at(const struct hr_forward *f, int layer, const void *weights)
+{
+	const struct hr_part *part = &f->o.parts[layer];
+	const void *kept = part->kept.n_extents ? hr_window_resident(f->o.window, part->kept_layer) : NULL;
+	return hr__part_at(part, weights, kept);
+}
+
 static int compute_block(struct hr_forward *f, int layer, const void *weights, const struct chunk *c)
 {
 	const struct hr_hparams *h = hparams(f);
-	struct hr_block          w = hr_block_at(&f->o.model->blocks[layer], weights);
+	struct hr_block          w = block_at(f, layer, weights);
 	float                   *x = c->x, *in = h->norm_after ? x : f->b.h;
 	int32_t                  n = c->batch.n_tokens;
 	if (!h->norm_after)

@@ -5,6 +5,7 @@
 #ifndef HR_RUNTIME_FORWARD_H
 #define HR_RUNTIME_FORWARD_H
 
+#include "runtime/cut.h"
 #include "runtime/embedding.h"
 #include "runtime/kv.h"
 #include "runtime/plan.h"
@@ -39,8 +40,8 @@ struct hr_pass {
 /* Device bytes for activations, batch arrays, logits and workspace. */
 uint64_t hr__forward_bytes(const struct hr_plan *plan, const struct hr_ops *ops);
 
-/* All borrowed until close. `window_layers` maps blocks and head to the window's layers:
- * block i is layer i, head part p is n_blocks + p; then come globals and the embedding. */
+/* All borrowed until close. In the window block i is layer i, head part p is n_blocks + p; then come
+ * globals, the embedding, and what is kept of blocks that are streamed. */
 struct hr_forward_options {
 	const struct hr_model    *model;
 	const struct hr_plan     *plan;
@@ -48,8 +49,9 @@ struct hr_forward_options {
 	struct hr_ops            *ops;
 	struct hr_stream         *compute;
 	struct hr_window         *window;
-	struct hr_kv             *kv;   /* NULL: an encoder's keys and values live for a layer */
-	struct hr_embedding_rows *rows; /* NULL: the embedding is on the device */
+	const struct hr_part     *parts; /* [n_blocks] */
+	struct hr_kv             *kv;    /* NULL: an encoder's keys and values live for a layer */
+	struct hr_embedding_rows *rows;  /* NULL: the embedding is on the device */
 };
 
 int hr__forward_open(struct hr_forward **out, const struct hr_forward_options *options, struct hr_error *err);

@@ -34,7 +34,7 @@ struct climb {
 	struct hr_plan_options  now;                   /* what is asked for in this attempt */
 	struct hr_plan_options  wanted;                /* what was asked for at first, in numbers */
 	int                     wanted_host_layers;    /* by the first plan */
-	int                     wanted_residents;      /* likewise */
+	double                  wanted_residents;      /* likewise; -1: there was none yet */
 	char                    why[RUNG_COUNT][1000]; /* "": the step was not taken */
 };
 
@@ -116,6 +116,12 @@ static int check_asked(const struct climb *c, struct hr_error *err)
 	return hr__fail(err, HR_EBUDGET, "%s With --no-fallback that is an error.", fallback);
 }
 
+/* How many layers stay; those in part count in part. */
+static double residents(const struct hr_plan_info *p)
+{
+	return p->resident_layers + p->kept_share * (p->n_layers - p->resident_layers);
+}
+
 static int attempt(struct climb *c, struct hr_error *err)
 {
 	const struct hr_ladder *l = c->l;
@@ -124,7 +130,7 @@ static int attempt(struct climb *c, struct hr_error *err)
 		return rc;
 	const struct hr_plan_info *info = &(*l->plan)->info;
 	if (c->wanted_residents < 0) {
-		c->wanted_residents = info->resident_layers;
+		c->wanted_residents = residents(info);
 		c->wanted_host_layers = info->host_layers;
 	}
 	rc = check_asked(c, err);
@@ -276,12 +282,12 @@ static void note_steps(struct climb *c)
 	const struct hr_plan_options *o = c->l->asked;
 	if (!c->why[RUNG_WINDOW][0] && is_crowded(c, plan))
 		describe_memory(c, c->why[RUNG_WINDOW], sizeof c->why[RUNG_WINDOW]);
-	if (c->why[RUNG_WINDOW][0] && c->wanted_residents > p->resident_layers)
-		hr__plan_note(plan, o, "%d of %d layers stay on the device instead of %d, in %.1f MiB: %s",
-		              p->resident_layers, p->n_layers, c->wanted_residents, mib(p->device_budget_bytes),
+	if (c->why[RUNG_WINDOW][0] && c->wanted_residents > residents(p))
+		hr__plan_note(plan, o, "%.3g of %d layers stay on the device instead of %.3g, in %.1f MiB: %s",
+		              residents(p), p->n_layers, c->wanted_residents, mib(p->device_budget_bytes),
 		              c->why[RUNG_WINDOW]);
 	else if (c->why[RUNG_WINDOW][0])
-		hr__plan_note(plan, o, "%d of %d layers stay on the device, in %.1f MiB: %s", p->resident_layers,
+		hr__plan_note(plan, o, "%.3g of %d layers stay on the device, in %.1f MiB: %s", residents(p),
 		              p->n_layers, mib(p->device_budget_bytes), c->why[RUNG_WINDOW]);
 	if (c->why[RUNG_BATCH][0] && p->n_batch < c->wanted.n_batch)
 		hr__plan_note(plan, o, "A pass takes %d tokens at most instead of %d: %s", p->n_batch,

@@ -6,21 +6,21 @@
  * lands on the HR_IO_ALIGN grid congruent to its file offset, so a weight's
  * address follows from its file offset and nothing is moved after the read.
  *
- * A head larger than the largest block is also cut into parts of whole rows, so
- * that it can be streamed through slots of block size. */
+ * The head also comes in parts of whole rows, each an eighth of a block or so: it can be
+ * streamed through the same slots, also where these hold no more than a part of a block. */
 #include "base/error.h"
 #include "base/mem.h"
-#include "runtime/model.h"
+#include "runtime/cut.h"
 
 #include <stdio.h>
 
-#define MERGE_GAP_BYTES (64u << 10)
+#define MERGE_GAP_BYTES  (64u << 10)
+#define PARTS_PER_BLOCK  8
+#define LEAST_PART_BYTES (1u << 20)
 
-/* The weights of a block or of the ends, and their tensors, as arrays in the order of the list. */
-enum {
-	N_BLOCK_WEIGHTS = sizeof(struct hr_block) / sizeof(struct hr_weight),
-	N_END_WEIGHTS = sizeof(struct hr_ends) / sizeof(struct hr_weight),
-};
+/* The weights of a block or of the ends, and their tensors, are used as arrays in the order of the list. */
+enum { N_END_WEIGHTS = sizeof(struct hr_ends) / sizeof(struct hr_weight) };
+#define ALL UINT64_MAX
 
 /* A range of a file that becomes a weight. */
 struct piece {
@@ -89,25 +89,26 @@ static struct piece weight_piece(const struct hr_checkpoint *c, int index, int64
 	                      all ? t->bytes : (uint64_t)rows * row_bytes, weight};
 }
 
-/* A layer named `name` of those of n tensors that are there. */
+/* A layer named `name` of those of n tensors that are there and in `which`. */
 static int layout_weights(struct hr_layer *layer, const struct hr_checkpoint *c, const int *tensors,
-                          struct hr_weight *weights, int n, const char *name)
+                          struct hr_weight *weights, int n, uint64_t which, const char *name)
 {
-	struct piece pieces[N_BLOCK_WEIGHTS + N_END_WEIGHTS];
+	struct piece pieces[HR_N_BLOCK_WEIGHTS + N_END_WEIGHTS];
 	int          n_pieces = 0;
 	for (int i = 0; i < n; i++)
-		if (tensors[i] >= 0)
+		if (tensors[i] >= 0 && which >> i & 1)
 			pieces[n_pieces++] = weight_piece(c, tensors[i], 0, -1, &weights[i]);
 	snprintf(layer->name, sizeof layer->name, "%s", name);
 	return n_pieces ? place_pieces(layer, pieces, n_pieces) : 0;
 }
 
-static int layout_block(struct hr_model *m, int i)
+int hr__layout_block(struct hr_layer *layer, struct hr_block *offsets, const struct hr_checkpoint *c, int i,
+                     uint64_t which)
 {
 	char name[32];
 	snprintf(name, sizeof name, "model.layers.%d", i);
-	return layout_weights(&m->block_layers[i], &m->checkpoint, (const int *)&m->checkpoint.blocks[i],
-	                      (struct hr_weight *)&m->blocks[i], N_BLOCK_WEIGHTS, name);
+	return layout_weights(layer, c, (const int *)&c->blocks[i], (struct hr_weight *)offsets,
+	                      HR_N_BLOCK_WEIGHTS, which, name);
 }
 
 /* What is neither the embedding nor a head over the vocabulary. */
@@ -118,7 +119,7 @@ static int layout_globals(struct hr_model *m)
 	if (!m->checkpoint.hparams.encoder)
 		ends.head = -1;
 	return layout_weights(&m->globals, &m->checkpoint, (const int *)&ends, (struct hr_weight *)&m->ends,
-	                      N_END_WEIGHTS, "model.norm");
+	                      N_END_WEIGHTS, ALL, "model.norm");
 }
 
 static int layout_matrix(struct hr_model *m, struct hr_matrix_layer *out, int tensor, int64_t first,
@@ -135,8 +136,10 @@ static int layout_head_parts(struct hr_model *m)
 	for (int i = 0; i < m->n_blocks; i++)
 		if (m->block_layers[i].file_bytes > block_bytes)
 			block_bytes = m->block_layers[i].file_bytes;
+	uint64_t least = block_bytes < LEAST_PART_BYTES ? block_bytes : LEAST_PART_BYTES;
+	uint64_t part = block_bytes / PARTS_PER_BLOCK < least ? least : block_bytes / PARTS_PER_BLOCK;
 	int64_t  rows = m->head.weight.rows;
-	uint64_t parts = (m->head.layer.file_bytes + block_bytes - 1) / block_bytes;
+	uint64_t parts = (m->head.layer.file_bytes + part - 1) / part;
 	int64_t  rows_per_part = (rows + (int64_t)parts - 1) / (int64_t)parts;
 	m->n_head_parts = (int)((rows + rows_per_part - 1) / rows_per_part);
 	m->head_parts = hr__calloc((size_t)m->n_head_parts, sizeof *m->head_parts);
@@ -163,7 +166,7 @@ int hr__layout_model(struct hr_model *m, struct hr_error *err)
 	if (!m->block_layers || !m->blocks)
 		goto done;
 	for (int i = 0; i < m->n_blocks; i++)
-		if ((rc = layout_block(m, i)))
+		if ((rc = hr__layout_block(&m->block_layers[i], &m->blocks[i], c, i, ALL)))
 			goto done;
 
 	snprintf(m->embedding.layer.name, sizeof m->embedding.layer.name, "model.embed_tokens");
@@ -172,6 +175,8 @@ int hr__layout_model(struct hr_model *m, struct hr_error *err)
 		goto done;
 	if (!c->hparams.encoder && !(rc = layout_matrix(m, &m->head, c->ends.head, 0, -1)))
 		rc = layout_head_parts(m);
+	if (!rc)
+		rc = hr__cuts_init(m);
 done:
 	return rc ? hr__fail(err, rc, "%s: out of memory while laying out %d layers.", c->path, m->n_blocks) : 0;
 }
@@ -185,27 +190,18 @@ void hr__layout_release(struct hr_model *m)
 	free(m->embedding.layer.extents);
 	free(m->head.layer.extents);
 	free(m->globals.extents);
+	hr__cuts_release(&m->cuts);
 	free(m->block_layers);
 	free(m->blocks);
 	free(m->head_parts);
 }
 
-static void weights_at(struct hr_weight *out, const struct hr_weight *offsets, int n, const void *base)
-{
-	for (int i = 0; i < n; i++)
-		out[i] = hr_weight_at(offsets[i], base);
-}
-
-struct hr_block hr_block_at(const struct hr_block *offsets, const void *base)
-{
-	struct hr_block at;
-	weights_at((struct hr_weight *)&at, (const struct hr_weight *)offsets, N_BLOCK_WEIGHTS, base);
-	return at;
-}
-
 struct hr_ends hr_ends_at(const struct hr_ends *offsets, const void *base)
 {
-	struct hr_ends at;
-	weights_at((struct hr_weight *)&at, (const struct hr_weight *)offsets, N_END_WEIGHTS, base);
+	struct hr_ends          at;
+	struct hr_weight       *out = (struct hr_weight *)&at;
+	const struct hr_weight *in = (const struct hr_weight *)offsets;
+	for (int i = 0; i < N_END_WEIGHTS; i++)
+		out[i] = hr_weight_at(in[i], base);
 	return at;
 }

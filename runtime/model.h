@@ -5,7 +5,7 @@
 #include "headrace/headrace.h"
 #include "kernels/ops.h"
 #include "runtime/format/checkpoint.h"
-#include "scheduler/layer.h"
+#include "scheduler/plan.h"
 
 /* The weights of one block, and the small ones of the ends, always on the device. In a model, `data`
  * holds the offset in the layer's memory; hr_block_at() and hr_ends_at() turn it into addresses. An
@@ -26,22 +26,29 @@ struct hr_matrix_layer {
 	int32_t          first_row;
 };
 
+/* Ways to cut a block in two, in the order of ever fewer bytes that are streamed; see cut.c. */
+struct hr_cuts {
+	int            n;
+	uint64_t      *kept;  /* [n] the weights that are kept: a bit for each, in the order of struct hr_block */
+	struct hr_cut *bytes; /* [n][n_blocks] */
+};
+
 struct hr_model {
 	struct hr_checkpoint checkpoint;
 	struct hr_tokenizer *tokenizer; /* NULL: none; tokenizer_error says why */
 	struct hr_error      tokenizer_error;
 	struct hr_model_info info;
 
-	int                    n_blocks;
-	struct hr_layer       *block_layers; /* [n_blocks] */
-	struct hr_block       *blocks;       /* [n_blocks] */
-	struct hr_matrix_layer embedding;    /* whole; also what row reads go by */
-	struct hr_matrix_layer head;         /* whole; an encoder has none, and no parts */
-	struct hr_matrix_layer
-	               *head_parts; /* [n_head_parts]: the same rows, none larger than the largest block */
-	int             n_head_parts;
-	struct hr_layer globals; /* the small weights of the ends */
-	struct hr_ends  ends;
+	int                     n_blocks;
+	struct hr_layer        *block_layers; /* [n_blocks] */
+	struct hr_block        *blocks;       /* [n_blocks] */
+	struct hr_cuts          cuts;
+	struct hr_matrix_layer  embedding;  /* whole; also what row reads go by */
+	struct hr_matrix_layer  head;       /* whole; an encoder has none, and no parts */
+	struct hr_matrix_layer *head_parts; /* [n_head_parts]: the same rows, each much smaller than a block */
+	int                     n_head_parts;
+	struct hr_layer         globals; /* the small weights of the ends */
+	struct hr_ends          ends;
 };
 
 /* The address of an offset weight whose layer lies at `base`. */
@@ -51,14 +58,19 @@ static inline struct hr_weight hr_weight_at(struct hr_weight w, const void *base
 		w.data = (const char *)base + (uintptr_t)w.data;
 	return w;
 }
-struct hr_block hr_block_at(const struct hr_block *offsets, const void *base);
-struct hr_ends  hr_ends_at(const struct hr_ends *offsets, const void *base);
+struct hr_ends hr_ends_at(const struct hr_ends *offsets, const void *base);
+
+enum { HR_N_BLOCK_WEIGHTS = sizeof(struct hr_block) / sizeof(struct hr_weight) };
 
 /* A model of an open checkpoint, which is taken over, also on failure. */
 int hr__model_of_checkpoint(struct hr_model **out, struct hr_checkpoint *checkpoint, struct hr_error *err);
 
 /* Lay a model's tensors out as layers; see layout.c. */
-int  hr__layout_model(struct hr_model *model, struct hr_error *err);
+int hr__layout_model(struct hr_model *model, struct hr_error *err);
+/* Those weights of block i whose bits are set in `which` as a layer of their own; sets their offsets.
+ * layer->extents is allocated. HR_ENOMEM. */
+int  hr__layout_block(struct hr_layer *layer, struct hr_block *offsets, const struct hr_checkpoint *c, int i,
+                      uint64_t which);
 void hr__layout_release(struct hr_model *model);
 
 #endif

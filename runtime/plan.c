@@ -172,6 +172,16 @@ static int describe_needs(struct hr_plan *plan, const struct hr_plan_options *o,
 	return 0;
 }
 
+/* Of the blocks that are not resident. */
+static double kept_share(const struct hr_plan *plan)
+{
+	uint64_t bytes = 0;
+	for (int i = 0; i < plan->placement.n_blocks; i++)
+		if (plan->placement.block_tier[i] != HR_TIER_DEVICE)
+			bytes += plan->model->block_layers[i].memory_bytes;
+	return bytes ? (double)plan->placement.kept_bytes / (double)bytes : 0;
+}
+
 static void describe_placement(struct hr_plan *plan, uint64_t budget, const struct target *device)
 {
 	const struct hr_placement *p = &plan->placement;
@@ -189,6 +199,8 @@ static void describe_placement(struct hr_plan *plan, uint64_t budget, const stru
 	info->device_budget_bytes = budget;
 	info->device_bytes = p->device_bytes - (gpu_budget ? info->kv_bytes + info->activation_bytes : 0);
 	info->slot_bytes = p->slot_bytes;
+	info->kept_bytes = p->kept_bytes;
+	info->kept_share = kept_share(plan);
 	info->resident_bytes = info->device_bytes - p->slot_bytes * (uint64_t)p->slots;
 	info->host_bytes = p->host_bytes;
 	info->disk_bytes_per_pass = p->disk_bytes_per_pass;
@@ -255,6 +267,8 @@ static struct hr_plan_request describe_request(const struct hr_plan *plan, const
 	return (struct hr_plan_request){
 	    .blocks = model->block_layers,
 	    .n_blocks = model->n_blocks,
+	    .cuts = model->cuts.bytes,
+	    .n_cuts = model->cuts.n,
 	    .head_bytes = model->head.layer.memory_bytes,
 	    .head_part_bytes = largest_part(model),
 	    .embedding_bytes = tied ? 0 : model->embedding.layer.memory_bytes,

@@ -166,6 +166,7 @@ static int open_probe(struct probe *probe, struct hr_model *few, const struct hr
 	struct hr_plan_options o = *options;
 	*few = *model;
 	few->n_blocks = few->checkpoint.hparams.n_layers = probe->n_blocks = n_blocks;
+	few->cuts.n = 0; /* they are of all blocks */
 	int trained = model->checkpoint.hparams.n_ctx_train;
 	o.window_layers = o.resident_layers = HR_AUTO;
 	o.full = o.trace = o.measure = false;

@@ -52,22 +52,23 @@ static int open_reader(struct hr_session *s, struct hr_error *err)
 	return rc;
 }
 
-/* The window's list: blocks, head (whole or in parts), globals, and an embedding
- * of its own when it is resident. */
+/* The window's list: blocks or what is streamed of them, head (whole or in parts), globals,
+ * an embedding of its own when it is resident, and what is kept of blocks. */
 static int list_layers(struct hr_session *s, struct hr_error *err)
 {
 	const struct hr_model     *m = s->model;
 	const struct hr_placement *p = &s->plan->placement;
 	bool                       whole = p->head_tier == HR_TIER_DEVICE;
 	bool                       tied = m->checkpoint.ends.head == m->checkpoint.ends.embedding;
-	size_t                     most = (size_t)m->n_blocks + (size_t)m->n_head_parts + 3;
+	size_t                     most = 2 * (size_t)m->n_blocks + (size_t)m->n_head_parts + 3;
+	s->parts = hr__parts_new(m, p);
 	s->layers = hr__calloc(most, sizeof *s->layers);
 	s->tiers = hr__calloc(most, sizeof *s->tiers);
-	if (!s->layers || !s->tiers)
+	if (!s->parts || !s->layers || !s->tiers)
 		return hr__fail(err, HR_ENOMEM, "Out of memory for the list of layers.");
 	int n = 0;
 	for (int i = 0; i < m->n_blocks; i++, n++) {
-		s->layers[n] = m->block_layers[i];
+		s->layers[n] = s->parts[i].layer;
 		s->tiers[n] = p->block_tier[i];
 	}
 	for (int i = 0; i < (whole && m->n_head_parts ? 1 : m->n_head_parts); i++, n++) {
@@ -80,6 +81,12 @@ static int list_layers(struct hr_session *s, struct hr_error *err)
 		s->layers[n] = m->embedding.layer;
 		s->tiers[n++] = HR_TIER_DEVICE;
 	}
+	for (int i = 0; i < m->n_blocks; i++)
+		if (s->parts[i].kept.n_extents) {
+			s->parts[i].kept_layer = n;
+			s->layers[n] = s->parts[i].kept;
+			s->tiers[n++] = HR_TIER_DEVICE;
+		}
 	s->n_layers = n;
 	return 0;
 }
@@ -138,6 +145,7 @@ static int open_forward(struct hr_session *s, struct hr_error *err)
 	    .ops = s->backend.ops,
 	    .compute = s->compute,
 	    .window = s->window,
+	    .parts = s->parts,
 	    .kv = h->encoder ? NULL : &s->kv,
 	    .rows = s->rows,
 	};
@@ -171,6 +179,7 @@ static void give_back(void *user)
 	hr_trace_free(s->trace);
 	if (s->reader)
 		s->reader->ops->close(s->reader);
+	hr__parts_free(s->parts, s->model->n_blocks);
 	free(s->layers);
 	free(s->tiers);
 	s->forward = NULL;
@@ -180,6 +189,7 @@ static void give_back(void *user)
 	s->compute = NULL;
 	s->trace = NULL;
 	s->reader = NULL;
+	s->parts = NULL;
 	s->layers = NULL;
 	s->tiers = NULL;
 }

@@ -17,16 +17,17 @@ struct hr_session {
 	struct hr_plan        *plan;
 
 	/* What is held, in the order it was taken. */
-	struct hr_backend         backend;
-	struct hr_reader         *reader;
-	struct hr_trace          *trace;
-	struct hr_stream         *compute;
-	struct hr_layer          *layers; /* [n_layers] the window's list; extents borrowed from the model */
-	enum hr_tier             *tiers;  /* [n_layers] */
-	int                       n_layers;
-	struct hr_window         *window;
-	void                     *kv_memory;
-	struct hr_kv              kv;
+	struct hr_backend backend;
+	struct hr_reader *reader;
+	struct hr_trace  *trace;
+	struct hr_stream *compute;
+	struct hr_part   *parts;  /* [n_blocks] */
+	struct hr_layer  *layers; /* [n_layers] the window's list; extents borrowed from model and parts */
+	enum hr_tier     *tiers;  /* [n_layers] */
+	int               n_layers;
+	struct hr_window *window;
+	void             *kv_memory;
+	struct hr_kv      kv;
 	struct hr_embedding_rows *rows;
 	struct hr_forward        *forward;
 

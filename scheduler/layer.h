@@ -3,8 +3,8 @@
  *
  * The list of layers is the order of one pass. The transformer blocks come
  * first to last; a large head (the output projection) follows as several layers
- * of whole rows, none larger than the largest block, so that a slot need not be
- * larger than a block.
+ * of whole rows, much smaller than a block, so that a slot need not be larger than
+ * what is streamed of one.
  *
  * In memory a layer is its extents one after the other, each on the HR_IO_ALIGN
  * grid and congruent to its file offset, so that a direct read can land there:

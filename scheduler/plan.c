@@ -1,9 +1,9 @@
 /* The planner: splits a budget into residents and slots.
  *
  * It looks at every plan of one family and keeps the best that fits. A
- * candidate is a number of resident blocks and whether the head is resident;
- * the rest follows: which blocks (spread evenly over the cycle, so that the
- * gaps between streamed ones are as equal as possible), how many slots, how
+ * candidate is a number of resident blocks, a cut for the others and whether the
+ * head is resident; the rest follows: which blocks (spread evenly over the cycle, so
+ * that the gaps between streamed ones are as equal as possible), how many slots, how
  * large. The best candidate streams the fewest bytes per pass. Because the
  * candidates and their order do not depend on the budget, which only says how
  * many of them are allowed, a larger budget can never stream more.
@@ -13,37 +13,32 @@
  * every third resident until it holds 32 MiB or has 8 slots; what is left over
  * at the end may fill it up as well.
  *
- * With rates at hand that is the first guess, and plans are compared by the time that the
- * simulator gives them: the same family, over the chunks and depths that were measured and
- * the slots that a ring can have.
+ * With rates at hand that is the first guess for plan_time.c.
  *
  * A wish (window, residents, slots) is an upper bound: what cannot be had is
  * left out and said in a fallback sentence. A device map is taken as it is. */
-#include "scheduler/plan.h"
-
 #include "base/error.h"
 #include "base/mem.h"
-#include "scheduler/rates.h"
+#include "scheduler/plan_internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-#define MIN_SLOTS      2
-#define MAX_SLOTS      8
 #define RING_BYTES     (32ull << 20)
 #define DEFAULT_CHUNK  (2ull << 20)
 #define DEFAULT_DEPTH  8
 #define COPIES_AHEAD   4 /* staging buffers beyond the read depth */
 #define SMALLEST_CHUNK (64ull << 10)
-#define WORTHWHILE     0.002 /* of a pass: less is not worth leaving the usual setting */
 
 typedef unsigned long long ull;
 
 struct candidate {
 	int      n_resident; /* blocks; not used with a device map */
+	int      cut;        /* of the others; -1: none */
 	bool     head_resident;
 	int      slots;
 	uint64_t slot_bytes;
+	uint64_t kept_bytes;
 	uint64_t device_bytes;
 	uint64_t streamed_bytes; /* per pass */
 };
@@ -83,6 +78,13 @@ static bool is_resident(const struct hr_plan_request *r, const struct candidate 
 	return r->map ? r->map[block] == HR_TIER_DEVICE : is_spread(block, c->n_resident, r->n_blocks);
 }
 
+struct hr_cut hr_plan_cut(const struct hr_plan_request *r, int cut, int block)
+{
+	if (cut < 0)
+		return (struct hr_cut){0, r->blocks[block].memory_bytes, r->blocks[block].file_bytes};
+	return r->cuts[(size_t)cut * (size_t)r->n_blocks + (size_t)block];
+}
+
 static bool streams(const struct candidate *c) { return c->slot_bytes > 0; }
 
 /* Slots that a ring of such layers is worth, and of how many layers there are to fill it. */
@@ -93,27 +95,32 @@ static int slots_worth_having(const struct hr_plan_request *r, const struct cand
 		n_streamed += (int)(r->head_bytes / r->head_part_bytes);
 	if (worth > n_streamed)
 		worth = n_streamed;
-	return worth < MIN_SLOTS ? MIN_SLOTS : worth > MAX_SLOTS ? MAX_SLOTS : (int)worth;
+	return worth < HR__MIN_SLOTS ? HR__MIN_SLOTS : worth > HR__MAX_SLOTS ? HR__MAX_SLOTS : (int)worth;
 }
 
 /* Fill in what follows from residents and head. `slots` 0: by the rule. Returns
  * the number of slots that would be worth having, 0 when nothing is streamed. */
 static int complete(const struct hr_plan_request *r, struct candidate *c, int slots)
 {
-	int n_resident = 0;
-	c->slot_bytes = c->streamed_bytes = 0;
-	c->device_bytes = r->globals_bytes + r->fixed_bytes;
+	int      n_resident = 0;
+	uint64_t resident_bytes = 0, block_bytes = 1;
+	c->slot_bytes = c->streamed_bytes = c->kept_bytes = 0;
 	for (int i = 0; i < r->n_blocks; i++) {
-		const struct hr_layer *block = &r->blocks[i];
+		struct hr_cut part = hr_plan_cut(r, c->cut, i);
+		if (block_bytes < r->blocks[i].memory_bytes)
+			block_bytes = r->blocks[i].memory_bytes;
 		if (is_resident(r, c, i)) {
-			c->device_bytes += block->memory_bytes;
+			resident_bytes += r->blocks[i].memory_bytes;
 			n_resident++;
-		} else {
-			c->streamed_bytes += block->file_bytes;
-			if (c->slot_bytes < block->memory_bytes)
-				c->slot_bytes = block->memory_bytes;
+			continue;
 		}
+		c->kept_bytes += part.kept_bytes;
+		c->streamed_bytes += part.file_bytes;
+		if (c->slot_bytes < part.memory_bytes)
+			c->slot_bytes = part.memory_bytes;
 	}
+	resident_bytes += c->kept_bytes;
+	c->device_bytes = r->globals_bytes + r->fixed_bytes + resident_bytes;
 	if (c->head_resident) {
 		c->device_bytes += r->head_bytes;
 	} else {
@@ -125,7 +132,7 @@ static int complete(const struct hr_plan_request *r, struct candidate *c, int sl
 	if (!streams(c))
 		return 0;
 	int worth = slots_worth_having(r, c, r->n_blocks - n_resident);
-	int rule = MIN_SLOTS + n_resident / 3;
+	int rule = HR__MIN_SLOTS + (int)(resident_bytes / block_bytes / 3);
 	c->slots = slots ? slots : rule < worth ? rule : worth;
 	c->device_bytes += (uint64_t)c->slots * c->slot_bytes;
 	return worth;
@@ -147,23 +154,31 @@ static bool is_better(const struct candidate *a, const struct candidate *b)
 	return a->head_resident && !b->head_resident;
 }
 
+/* Ways to cut what is streamed; layers that are wished for are whole ones. */
+static int n_cuts_allowed(const struct hr_plan_request *r)
+{
+	bool windowed = r->window_layers != HR_PLAN_AUTO && r->window_layers < r->n_blocks;
+	return windowed || r->resident_layers != HR_PLAN_AUTO ? 0 : r->n_cuts;
+}
+
 /* The best candidate that fits, and the least bytes that any needs. */
 static bool find_best(const struct hr_plan_request *r, int slots, struct candidate *best, uint64_t *smallest)
 {
 	bool found = false;
+	int  n_cuts = n_cuts_allowed(r), n_counts = r->n_blocks + 1, n_splits = 2 * n_counts;
 	*smallest = UINT64_MAX;
-	for (int head = 0; head < 2; head++) {
-		for (int n = 0; n <= r->n_blocks; n++) {
-			struct candidate c = {.n_resident = n, .head_resident = head || r->head_bytes == 0};
-			complete(r, &c, slots);
-			if (!is_within_wishes(r, &c))
-				continue;
-			if (*smallest > c.device_bytes)
-				*smallest = c.device_bytes;
-			if (c.device_bytes <= r->device_budget_bytes && (!found || is_better(&c, best))) {
-				*best = c;
-				found = true;
-			}
+	for (int i = 0; i < (n_cuts + 1) * n_splits; i++) {
+		struct candidate c = {.n_resident = i % n_counts,
+		                      .cut = i / n_splits - 1,
+		                      .head_resident = i / n_counts % 2 || r->head_bytes == 0};
+		complete(r, &c, slots);
+		if (!is_within_wishes(r, &c))
+			continue;
+		if (*smallest > c.device_bytes)
+			*smallest = c.device_bytes;
+		if (c.device_bytes <= r->device_budget_bytes && (!found || is_better(&c, best))) {
+			*best = c;
+			found = true;
 		}
 	}
 	return found;
@@ -188,7 +203,7 @@ static int choose_by_budget(struct hr_placement *plan, const struct hr_plan_requ
 	uint64_t smallest;
 	int      slots = r->slots == HR_PLAN_AUTO ? 0 : r->slots;
 	bool     found = find_best(r, slots, best, &smallest);
-	while (!found && slots > MIN_SLOTS)
+	while (!found && slots > HR__MIN_SLOTS)
 		found = find_best(r, --slots, best, &smallest);
 	if (!found)
 		return fail_budget(err, "device", "--device-memory", r->device_budget_bytes, smallest);
@@ -208,9 +223,10 @@ static int choose_by_map(struct hr_placement *plan, const struct hr_plan_request
                          struct hr_error *err)
 {
 	enum hr_tier embedding = r->map[r->n_blocks], head = r->map[r->n_blocks + 1];
-	*c = (struct candidate){.head_resident = head == HR_TIER_DEVICE || r->head_bytes == 0 ||
+	*c = (struct candidate){.cut = -1,
+	                        .head_resident = head == HR_TIER_DEVICE || r->head_bytes == 0 ||
 	                                         (r->tied && embedding == HR_TIER_DEVICE)};
-	int worth = complete(r, c, MIN_SLOTS);
+	int worth = complete(r, c, HR__MIN_SLOTS);
 	int wish = r->slots == HR_PLAN_AUTO ? worth : r->slots;
 	if (!r->tied && embedding == HR_TIER_DEVICE)
 		c->device_bytes += r->embedding_bytes;
@@ -227,18 +243,18 @@ static int choose_by_map(struct hr_placement *plan, const struct hr_plan_request
 /* Wishes that contradict each other or themselves are brought in order first. */
 static int settle_wishes(struct hr_placement *plan, struct hr_plan_request *r, struct hr_error *err)
 {
-	if (r->slots != HR_PLAN_AUTO && r->slots < MIN_SLOTS)
+	if (r->slots != HR_PLAN_AUTO && r->slots < HR__MIN_SLOTS)
 		return hr__fail(err, HR_EINVAL, "%d slots cannot stream while a layer computes; ask for at least %d.",
-		                r->slots, MIN_SLOTS);
+		                r->slots, HR__MIN_SLOTS);
 	if (r->window_layers < HR_PLAN_AUTO || r->resident_layers < HR_PLAN_AUTO || r->read_depth < 0)
 		return hr__fail(err, HR_EINVAL,
 		                "A number of layers or reads is negative: window %d, residents %d, depth %d.",
 		                r->window_layers, r->resident_layers, r->read_depth);
 	bool windowed = !r->map && r->window_layers != HR_PLAN_AUTO && r->window_layers < r->n_blocks;
-	if (windowed && r->window_layers < MIN_SLOTS) {
+	if (windowed && r->window_layers < HR__MIN_SLOTS) {
 		add_fallback(plan, "A window of %d layers was asked for; the smallest that streams is %d slots.",
-		             r->window_layers, MIN_SLOTS);
-		r->window_layers = MIN_SLOTS;
+		             r->window_layers, HR__MIN_SLOTS);
+		r->window_layers = HR__MIN_SLOTS;
 	}
 	if (windowed && r->slots > r->window_layers) {
 		add_fallback(plan, "%d slots were asked for; a window of %d layers has room for %d.", r->slots,
@@ -261,9 +277,11 @@ static void say_missed_residency(struct hr_placement *plan, const struct hr_plan
 		return;
 	if (r->window_layers >= r->n_blocks && r->resident_layers == HR_PLAN_AUTO)
 		add_fallback(plan,
-		             "A window of all %d layers was asked for; the device budget of %.1f MiB holds %d, the "
-		             "others are streamed through %d slots.",
-		             r->n_blocks, mib(r->device_budget_bytes), plan->n_resident, plan->slots);
+		             "A window of all %d layers was asked for; the device budget of %.1f MiB holds %d%s, the "
+		             "%s streamed through %d slots.",
+		             r->n_blocks, mib(r->device_budget_bytes), plan->n_resident,
+		             plan->cut < 0 ? "" : " and a part of each other one",
+		             plan->cut < 0 ? "others are" : "rest is", plan->slots);
 	else if (r->window_layers > room && r->resident_layers == HR_PLAN_AUTO)
 		add_fallback(
 		    plan,
@@ -286,6 +304,8 @@ static void fill_device_tiers(struct hr_placement *plan, const struct hr_plan_re
 	plan->head_tier = c->head_resident ? HR_TIER_DEVICE : HR_TIER_DISK;
 	plan->slots = c->slots;
 	plan->slot_bytes = c->slot_bytes;
+	plan->cut = streams(c) ? c->cut : -1;
+	plan->kept_bytes = c->kept_bytes;
 	plan->device_bytes = c->device_bytes;
 	plan->streamed_bytes_per_pass = c->streamed_bytes;
 
@@ -337,7 +357,7 @@ static uint64_t host_share(struct hr_placement *plan, const struct hr_plan_reque
 	for (int i = 0; i < r->n_blocks; i++) {
 		if (plan->block_tier[i] == HR_TIER_DEVICE || !is_spread(at++, chosen, n_streamed))
 			continue;
-		bytes += r->blocks[i].memory_bytes;
+		bytes += hr_plan_cut(r, plan->cut, i).memory_bytes;
 		if (move)
 			plan->block_tier[i] = HR_TIER_HOST;
 	}
@@ -420,14 +440,13 @@ static void count_tiers(struct hr_placement *plan, const struct hr_plan_request 
 		plan->n_host += plan->block_tier[i] == HR_TIER_HOST;
 		plan->n_disk += plan->block_tier[i] == HR_TIER_DISK;
 		if (plan->block_tier[i] == HR_TIER_DISK)
-			plan->disk_bytes_per_pass += r->blocks[i].file_bytes;
+			plan->disk_bytes_per_pass += hr_plan_cut(r, plan->cut, i).file_bytes;
 	}
 	if (plan->head_tier == HR_TIER_DISK)
 		plan->disk_bytes_per_pass += r->head_bytes;
 }
 
-static int make_by_bytes(struct hr_placement *out, const struct hr_plan_request *request,
-                         struct hr_error *err)
+int hr__plan_by_bytes(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)
 {
 	struct hr_plan_request r = *request;
 	struct hr_placement    plan = {.n_blocks = r.n_blocks};
@@ -458,76 +477,6 @@ static int make_by_bytes(struct hr_placement *out, const struct hr_plan_request 
 done:
 	free(merged);
 	hr_plan_release(&plan);
-	return rc;
-}
-
-/* ---- By time ----------------------------------------------------------------- */
-
-/* Make the plan for `request` and keep it if it is predicted to be quicker than `best`
- * by more than a simulation is worth. A plan that falls back from what this request asks for is
- * another candidate's. */
-static int try_plan(struct hr_placement *best, double *best_ns, const struct hr_plan_request *request,
-                    struct hr_error *err)
-{
-	struct hr_placement  plan;
-	struct hr_sim_result predicted;
-	int                  rc = make_by_bytes(&plan, request, NULL);
-	if (rc == HR_EBUDGET || rc == HR_EINVAL)
-		return 0;
-	if (rc)
-		return hr__fail(err, rc, "There is no memory to compare plans.");
-	bool as_asked = plan.n_fallbacks <= best->n_fallbacks;
-	if (as_asked)
-		rc = hr_predict_pass(&predicted, request, &plan, request->cost, NULL, NULL, err);
-	if (!rc && as_asked && predicted.pass_ns < *best_ns * (1 - WORTHWHILE)) {
-		int n = best->n_simulated;
-		hr_plan_release(best);
-		*best = plan;
-		best->n_simulated = n;
-		*best_ns = predicted.pass_ns;
-		plan = (struct hr_placement){0};
-	}
-	best->n_simulated += as_asked;
-	hr_plan_release(&plan);
-	return rc;
-}
-
-/* First the reads (chunk and depth, out of those that were measured), then the ring, which
- * is the smaller the better the reads are; each with the best of what came before. */
-static int improve_by_time(struct hr_placement *plan, const struct hr_plan_request *request,
-                           struct hr_error *err)
-{
-	const struct hr_rates *rates = request->cost->rates;
-	struct hr_plan_request r = *request;
-	struct hr_sim_result   predicted;
-	int                    rc = hr_predict_pass(&predicted, request, plan, request->cost, NULL, NULL, err);
-	double                 best_ns = predicted.pass_ns;
-	for (int i = 0; i < rates->n_disk && !rc && plan->slots; i++) {
-		r.chunk_bytes = request->chunk_bytes ? request->chunk_bytes : (size_t)rates->disk[i].chunk_bytes;
-		r.read_depth = request->read_depth ? request->read_depth : rates->disk[i].depth;
-		if (r.read_depth > 1 && !(request->chunk_bytes && request->read_depth))
-			rc = try_plan(plan, &best_ns, &r, err);
-	}
-	r.chunk_bytes = plan->chunk_bytes;
-	r.read_depth = plan->read_depth;
-	for (int slots = MIN_SLOTS; slots <= MAX_SLOTS && !rc && plan->slots; slots++) {
-		r.slots = slots;
-		if (request->slots == HR_PLAN_AUTO)
-			rc = try_plan(plan, &best_ns, &r, err);
-	}
-	return rc;
-}
-
-int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)
-{
-	struct hr_placement plan = {0};
-	int                 rc = make_by_bytes(&plan, request, err);
-	if (!rc && request->cost)
-		rc = improve_by_time(&plan, request, err);
-	if (!rc)
-		*out = plan;
-	else
-		hr_plan_release(&plan);
 	return rc;
 }
 

@@ -10,12 +10,17 @@
  * resident; row parts no larger than a block when streamed) and the embedding
  * (resident, or read by rows: a pass needs n_tokens rows of it, not the matrix).
  *
+ * A block that is streamed need not be streamed whole. A slot holds what is streamed of
+ * one block, so with a part of every block kept on the device the ring takes less of the
+ * budget, and the budget's last bytes are of use, too: two whole slots of a model of 22
+ * layers are a tenth of it. The ways in which blocks can be cut are the model's.
+ *
  * Of all splits that fit, the one that streams the fewest bytes per pass is
  * taken. It consists of
  *   1. globals (norms and other small tensors), fixed (KV cache, activations)
  *   2. two slots, if anything is to be streamed
- *   3. the head, which a tied embedding shares, and as many blocks as fit
- *   4. more slots, while blocks are so small that two keep too few bytes in flight
+ *   3. the head, which a tied embedding shares, and as many blocks, or parts of blocks, as fit
+ *   4. more slots, while they are so small that two keep too few bytes in flight
  *   5. an untied embedding
  * The host tier (pinned RAM) takes streamed blocks while host_budget_bytes last; it
  * does not exist on a device that the host can address. */
@@ -32,10 +37,18 @@
 
 struct hr_cost;
 
+/* A streamed block in two parts: one stays on the device for good, one goes through the slots. */
+struct hr_cut {
+	uint64_t kept_bytes;               /* memory footprint of the part that stays */
+	uint64_t memory_bytes, file_bytes; /* of the part that is streamed, never 0 */
+};
+
 struct hr_plan_request {
 	/* The model, in bytes of memory footprint. */
 	const struct hr_layer *blocks; /* [n_blocks] */
 	int                    n_blocks;
+	const struct hr_cut   *cuts;            /* [n_cuts][n_blocks]: ways to cut all blocks that are streamed */
+	int                    n_cuts;          /* 0: they are streamed whole */
 	uint64_t               head_bytes;      /* the whole head */
 	uint64_t               head_part_bytes; /* the largest of its parts when streamed */
 	uint64_t               embedding_bytes; /* 0 when tied to the head */
@@ -48,7 +61,8 @@ struct hr_plan_request {
 	uint64_t host_budget_bytes; /* for the host tier and staging; ignored when host_addressable */
 	bool     host_addressable;
 
-	/* Wishes: upper bounds, HR_PLAN_AUTO for none. */
+	/* Wishes: upper bounds, HR_PLAN_AUTO for none. A number of layers is one of whole layers:
+	 * with a window or residents wished for, or a map, nothing is cut. */
 	int    window_layers; /* residents + slots; n_blocks or more means everything that fits */
 	int    resident_layers;
 	int    slots;       /* exact when it fits, at least 2 */
@@ -71,6 +85,7 @@ struct hr_placement {
 	enum hr_tier  embedding_tier; /* DISK: read by rows */
 	int           slots;          /* 0 when nothing is streamed */
 	uint64_t      slot_bytes;
+	int           cut; /* that the streamed blocks are cut by: an index; -1: they are streamed whole */
 	int           staging_buffers; /* 0 when host_addressable */
 	size_t        chunk_bytes;
 	int           read_depth;
@@ -78,6 +93,7 @@ struct hr_placement {
 	/* Derived, for whoever prints. */
 	int      n_resident, n_host, n_disk; /* blocks */
 	uint64_t device_bytes;               /* everything the plan takes on the device */
+	uint64_t kept_bytes;                 /* of it: parts of streamed blocks */
 	uint64_t host_bytes;
 	uint64_t streamed_bytes_per_pass; /* through the slots: from disk and host tier */
 	uint64_t disk_bytes_per_pass;
@@ -90,5 +106,8 @@ struct hr_placement {
  * as a flag to paste. HR_EINVAL: slots < 2. The plan is filled on success only. */
 int  hr_plan_make(struct hr_placement *plan, const struct hr_plan_request *request, struct hr_error *err);
 void hr_plan_release(struct hr_placement *plan); /* a zeroed struct is fine */
+
+/* What is kept and what streamed of a streamed block under `cut`, -1 being none. */
+struct hr_cut hr_plan_cut(const struct hr_plan_request *request, int cut, int block);
 
 #endif

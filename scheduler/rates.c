@@ -115,8 +115,9 @@ int hr_predict_pass(struct hr_sim_result *result, const struct hr_plan_request *
 		return hr__fail(err, HR_ENOMEM, "There is no memory to predict a pass of %d layers.", n);
 	for (int i = 0; i < request->n_blocks; i++) {
 		uint64_t bytes = request->blocks[i].file_bytes;
-		layers[i] = (struct hr_sim_layer){bytes, hr_rates_block_ns(cost->rates, &cost->work, bytes),
-		                                  plan->block_tier[i]};
+		layers[i] =
+		    (struct hr_sim_layer){hr_plan_cut(request, plan->cut, i).file_bytes,
+		                          hr_rates_block_ns(cost->rates, &cost->work, bytes), plan->block_tier[i]};
 	}
 	for (int i = 0; i < n_parts; i++) {
 		uint64_t bytes = i + 1 < n_parts ? part : request->head_bytes - part * (uint64_t)(n_parts - 1);

@@ -303,6 +303,8 @@ int hr_window_acquire(struct hr_window *w, int layer, void **weights, struct hr_
 	return 0;
 }
 
+const void *hr_window_resident(const struct hr_window *w, int layer) { return w->homes[layer].memory; }
+
 static struct hr__place *slot_of(struct hr_window *w, int layer)
 {
 	for (int i = 0; i < w->o.slots; i++) {

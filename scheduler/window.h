@@ -67,6 +67,8 @@ int hr_window_load(struct hr_window *w, hr_window_progress progress, void *user,
  * Blocks until the weights are there or a failure is known; a failed read
  * reaches the caller here, once, as the reader's own error; HR_ECANCELED from then on. */
 int hr_window_acquire(struct hr_window *w, int layer, void **weights, struct hr_error *err);
+/* The weights of a resident, without any accounting; they stay where they are from load to close. */
+const void *hr_window_resident(const struct hr_window *w, int layer);
 /* Kernels put on the compute stream so far are the last to read `layer`. */
 void hr_window_release(struct hr_window *w, int layer);
 

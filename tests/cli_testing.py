@@ -20,7 +20,7 @@ RUN_DOCUMENT = {
     "model": {"path": STR, "family": STR, "n_layers": INT, "n_params": INT, "weight_bytes": INT, "dtype": STR},
     "plan": {"device": STR, "window_layers": INT, "resident_layers": INT, "slots": INT, "host_layers": INT,
              "disk_layers": INT, "device_budget_bytes": INT, "device_map": MAP, "reader": STR, "chunk_bytes": INT,
-             "read_depth": INT, "predicted_pass_ms": NUM, "profile": (STR, type(None)), "fallbacks": LIST},
+             "read_depth": INT, "predicted_pass_ms": NUM, "kept_share": NUM, "profile": (STR, type(None)), "fallbacks": LIST},
     "outputs": LIST,
     "timing": {"load_ms": NUM, "prefill_tokens": INT, "prefill_tps": NUM, "decode_tokens": INT, "decode_tps": NUM,
                "passes": INT, "pass_ms_median": NUM},

@@ -1,6 +1,6 @@
 /* The exactness matrix: a streamed run has the logits of a resident one, bit for
- * bit. Combinations of window, residents, slots, chunk, depth, reader, threads and
- * tokens per pass are drawn from a fixed sequence, the same for every model; the
+ * bit. Combinations of window, residents, slots, budget, chunk, depth, reader, threads
+ * and tokens per pass are drawn from a fixed sequence, the same for every model; the
  * few that matter most come first, so that a short list is still a good one. */
 #ifndef HR_TESTS_EXACTNESS_H
 #define HR_TESTS_EXACTNESS_H
@@ -93,6 +93,7 @@ enum exact_host_tier { EXACT_HOST_ALL, EXACT_HOST_NONE, EXACT_HOST_SOME };
 struct exact_combination {
 	int                  window, residents, slots; /* HR_AUTO: not said */
 	bool                 smallest;                 /* the smallest budget: the ends are streamed as well */
+	int                  share;                    /* a budget of so many percent; 0: not said */
 	uint64_t             chunk_bytes;
 	int                  depth, threads, n_batch;
 	const char          *reader;
@@ -102,13 +103,14 @@ struct exact_combination {
 static inline struct exact_combination exact_combination(int index)
 {
 	static const struct exact_combination first[] = {
-	    {.window = HR_AUTO, .residents = 0, .slots = 2, true, 65536, 2, 2, 64, "uring"},
-	    {.window = HR_AUTO, .residents = 0, .slots = 2, true, 4096, 1, 1, 7, "pread"},
-	    {.window = 3, .residents = HR_AUTO, .slots = HR_AUTO, false, 0, 0, 3, 512, "uring"},
-	    {.window = HR_AUTO, .residents = 1, .slots = 3, false, 1 << 20, 8, 2, 512, "pread"},
+	    {.window = HR_AUTO, .residents = 0, .slots = 2, true, 0, 65536, 2, 2, 64, "uring"},
+	    {.window = HR_AUTO, .residents = HR_AUTO, .slots = HR_AUTO, false, 75, 4096, 1, 1, 7, "pread"},
+	    {.window = 3, .residents = HR_AUTO, .slots = HR_AUTO, false, 0, 0, 0, 3, 512, "uring"},
+	    {.window = HR_AUTO, .residents = 1, .slots = 3, false, 0, 1 << 20, 8, 2, 512, "pread"},
 	};
 	static const int      windows[] = {HR_AUTO, 2, 3, 4, 5, 6}, residents[] = {HR_AUTO, 0, 1, 2, 3};
 	static const int      slots[] = {HR_AUTO, 2, 3, 4}, depths[] = {0, 1, 2, 3, 8, 32};
+	static const int      shares[] = {35, 50, 75, 90};
 	static const int      threads[] = {1, 2, 3, 4}, batches[] = {512, 128, 64, 7};
 	static const uint64_t chunks[] = {0, 4096, 12288, 65536, 1 << 20};
 	static const enum exact_host_tier hosts[] = {EXACT_HOST_ALL, EXACT_HOST_NONE, EXACT_HOST_SOME};
@@ -126,6 +128,7 @@ static inline struct exact_combination exact_combination(int index)
 	c = (struct exact_combination){.window = DRAW(windows), .slots = DRAW(slots)};
 	c.residents = c.window == HR_AUTO ? DRAW(residents) : HR_AUTO;
 	c.smallest = index % 3 == 0;
+	c.share = index % 3 == 1 ? DRAW(shares) : 0;
 	c.chunk_bytes = DRAW(chunks);
 	c.depth = DRAW(depths);
 	c.threads = DRAW(threads);
@@ -167,23 +170,28 @@ static inline struct hr_plan_options exact_options(const struct hr_model        
 	}
 	if (c->smallest)
 		o.device_memory_bytes = run_smallest_budget(model, &o);
+	else if (c->share)
+		o.device_memory_bytes = run_part_budget(model, &o, c->share);
 	return o;
 }
 
-static inline void exact_describe(char text[200], const struct exact_combination *c,
+static inline void exact_describe(char text[260], const struct exact_combination *c,
                                   const struct run_result *r)
 {
-	snprintf(text, 200,
-	         "window %d residents %d slots %d%s chunk %llu depth %d reader %s threads %d batch %d "
-	         "(done: %d residents, %d slots, %d in the host tier)",
-	         c->window, c->residents, c->slots, c->smallest ? " smallest budget" : "",
-	         (unsigned long long)c->chunk_bytes, c->depth, c->reader, c->threads, c->n_batch,
-	         r->plan.resident_layers, r->plan.slots, r->plan.host_layers);
+	snprintf(
+	    text, 260,
+	    "window %d residents %d slots %d%s share %d %% chunk %llu depth %d reader %s threads %d batch %d "
+	    "(done: %d residents, %.2f of the others, %d slots, %d in the host tier)",
+	    c->window, c->residents, c->slots, c->smallest ? " smallest budget" : "", c->share,
+	    (unsigned long long)c->chunk_bytes, c->depth, c->reader, c->threads, c->n_batch,
+	    r->plan.resident_layers, r->plan.kept_share, r->plan.slots, r->plan.host_layers);
 }
 
+static int exact_n_cut;
+
 /* Run `prompts` together in n combinations; every hash must be that of `want`. Returns how many of
- * them streamed anything. Chunks are no smaller than an eighth of a layer: many tiny reads cost time
- * and add no case. */
+ * them streamed anything; exact_n_cut counts those that kept a part of blocks. Chunks are no smaller than an
+ * eighth of a layer: many tiny reads cost time and add no case. */
 static inline int exact_check(const struct hr_model *model, const struct run_prompt *prompts, int n_prompts,
                               int n_ctx, const uint64_t *want, int n_combinations)
 {
@@ -200,9 +208,10 @@ static inline int exact_check(const struct hr_model *model, const struct run_pro
 			assert_int_equal(run_prompts(&got, model, &o, prompts, n_prompts, NULL, NULL), 0);
 		}
 		n_streamed += got.streamed;
+		exact_n_cut += got.plan.kept_share > 0;
 		for (int s = 0; s < n_prompts; s++)
 			if (got.hash[s] != want[s]) {
-				char text[200];
+				char text[260];
 				exact_describe(text, &c, &got);
 				fail_msg("%s: prompt %d of %d has other logits than with everything resident: %s",
 				         hr_model_info(model)->path, s + 1, n_prompts, text);

@@ -98,4 +98,25 @@ static inline uint64_t run_smallest_budget(const struct hr_model        *model,
 	return 0;
 }
 
+/* A budget that has room for `percent` of the weights and for all that is no weight. */
+static inline uint64_t run_part_budget(const struct hr_model *model, const struct hr_plan_options *options,
+                                       int percent)
+{
+	struct hr_plan_options o = *options;
+	struct hr_plan        *plan;
+	struct hr_error        err = {0};
+	o.cpu_isa = NULL;
+	o.full = true;
+	o.window_layers = o.resident_layers = o.slots = HR_AUTO;
+	if (hr_plan_new(&plan, model, &o, &err))
+		fail_msg("%s", err.message);
+	const struct hr_plan_info *info = hr_plan_info(plan);
+	bool                       apart = !strcmp(info->device, "cpu"); /* a budget for weights alone */
+	uint64_t                   bytes = info->device_bytes / 100 * (uint64_t)percent,
+	         least = run_smallest_budget(model, options);
+	bytes += apart ? 0 : info->kv_bytes + info->activation_bytes;
+	hr_plan_free(plan);
+	return bytes > least ? bytes : least;
+}
+
 #endif

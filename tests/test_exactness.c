@@ -73,5 +73,11 @@ int main(void)
 		tests[n] = (struct CMUnitTest){names[n], is_exact, exact_open_model, exact_close_model, &kinds[n]};
 		n++;
 	}
-	return exact_run("exactness", tests, n);
+	int failed = exact_run("exactness", tests, n);
+	if (!failed && !exact_n_cut) {
+		fprintf(stderr, "No combination kept a part of streamed layers.\n");
+		return 1;
+	}
+	printf("%d combinations kept a part of streamed layers.\n", exact_n_cut);
+	return failed;
 }

@@ -49,6 +49,7 @@ static void is_exact(void **state)
 	int              streamed = exact_check(model, prompts, 1, N_CTX, together.hash, n);
 	streamed += exact_check(model, prompts, 5, N_CTX, together.hash, n_together[exact_scale()]);
 	assert_true(streamed >= n / 2);
+	assert_true(exact_n_cut > 0);
 	hr_model_close(model);
 }
 

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #define MAX_BLOCKS 40
+#define MAX_CUTS   6
 #define PAGE       ((uint64_t)HR_IO_ALIGN)
 
 static uint32_t state;
@@ -24,9 +25,27 @@ static uint32_t random_below(uint32_t n)
 struct made {
 	struct hr_plan_request request;
 	struct hr_layer        blocks[MAX_BLOCKS];
+	struct hr_cut          cuts[MAX_CUTS * MAX_BLOCKS];
 	enum hr_tier           map[MAX_BLOCKS + 2];
 	uint64_t               total_bytes; /* everything resident */
 };
+
+/* A random part of every block stays, and both parts are a page longer than they need be. */
+static void make_cuts(struct made *m, int n_blocks)
+{
+	m->request.cuts = m->cuts;
+	m->request.n_cuts = (int)random_below(MAX_CUTS + 1);
+	for (int i = 0; i < m->request.n_cuts; i++) {
+		uint64_t share = 1 + random_below(99);
+		for (int k = 0; k < n_blocks; k++) {
+			const struct hr_layer *b = &m->blocks[k];
+			uint64_t               streamed = 1 + b->file_bytes * share / 100;
+			m->cuts[i * n_blocks + k] =
+			    (struct hr_cut){hr__align_up(b->file_bytes - b->file_bytes * share / 100, PAGE) + PAGE,
+			                    hr__align_up(streamed, PAGE) + PAGE, streamed};
+		}
+	}
+}
 
 static void make_request(struct made *m, uint32_t seed)
 {
@@ -61,6 +80,7 @@ static void make_request(struct made *m, uint32_t seed)
 	r->slots = random_below(2) ? HR_PLAN_AUTO : 2 + (int)random_below(6);
 	r->chunk_bytes = random_below(2) ? 0 : 1 + random_below(1 << 22);
 	r->read_depth = (int)random_below(20);
+	make_cuts(m, n);
 	if (random_below(4) == 0) {
 		for (int i = 0; i < n + 2; i++)
 			m->map[i] = (enum hr_tier)random_below(3);
@@ -73,18 +93,24 @@ static void check_plan(const struct made *m, const struct hr_placement *p)
 {
 	const struct hr_plan_request *r = &m->request;
 	uint64_t device = r->globals_bytes + r->fixed_bytes, host = 0, streamed = 0, disk = 0, largest = 0;
+	uint64_t kept = 0;
 	int      n[3] = {0};
+	assert_true(p->cut >= -1 && p->cut < r->n_cuts);
 	for (int i = 0; i < r->n_blocks; i++) {
 		const struct hr_layer *b = &m->blocks[i];
 		enum hr_tier           tier = p->block_tier[i];
 		assert_in_range(tier, HR_TIER_DEVICE, HR_TIER_DISK);
+		struct hr_cut part = {0, b->memory_bytes, b->file_bytes};
+		if (p->cut >= 0)
+			part = m->cuts[p->cut * r->n_blocks + i];
 		n[tier]++;
-		device += tier == HR_TIER_DEVICE ? b->memory_bytes : 0;
-		host += tier == HR_TIER_HOST ? b->memory_bytes : 0;
-		streamed += tier != HR_TIER_DEVICE ? b->file_bytes : 0;
-		disk += tier == HR_TIER_DISK ? b->file_bytes : 0;
-		if (tier != HR_TIER_DEVICE && largest < b->memory_bytes)
-			largest = b->memory_bytes;
+		device += tier == HR_TIER_DEVICE ? b->memory_bytes : part.kept_bytes;
+		kept += tier == HR_TIER_DEVICE ? 0 : part.kept_bytes;
+		host += tier == HR_TIER_HOST ? part.memory_bytes : 0;
+		streamed += tier != HR_TIER_DEVICE ? part.file_bytes : 0;
+		disk += tier == HR_TIER_DISK ? part.file_bytes : 0;
+		if (tier != HR_TIER_DEVICE && largest < part.memory_bytes)
+			largest = part.memory_bytes;
 	}
 	device += p->head_tier == HR_TIER_DEVICE ? r->head_bytes : 0;
 	host += p->head_tier == HR_TIER_HOST ? r->head_bytes : 0;
@@ -100,6 +126,7 @@ static void check_plan(const struct made *m, const struct hr_placement *p)
 	host += (uint64_t)p->staging_buffers * p->chunk_bytes;
 
 	assert_int_equal(p->slot_bytes, largest);
+	assert_int_equal(p->kept_bytes, kept);
 	assert_int_equal(p->device_bytes, device);
 	assert_true(p->device_bytes <= r->device_budget_bytes);
 	assert_int_equal(p->streamed_bytes_per_pass, streamed);
@@ -117,6 +144,9 @@ static void check_plan(const struct made *m, const struct hr_placement *p)
 		assert_true(p->host_bytes <= r->host_budget_bytes);
 		assert_true(p->staging_buffers >= 2);
 	}
+	bool windowed = r->window_layers != HR_PLAN_AUTO && r->window_layers < r->n_blocks;
+	if (r->map || r->resident_layers != HR_PLAN_AUTO || windowed)
+		assert_int_equal(p->cut, -1); /* what was wished for are whole layers */
 	for (int i = 0; i < p->n_fallbacks; i++)
 		assert_int_equal(p->fallback[i][strlen(p->fallback[i]) - 1], '.'); /* whole, not cut off */
 	if (r->map)
@@ -168,7 +198,7 @@ static void check_smallest(struct made *m, const struct hr_error *err)
 static void test_random_requests(void **unused)
 {
 	(void)unused;
-	int n_made = 0, n_refused = 0;
+	int n_made = 0, n_refused = 0, n_cut = 0;
 	for (uint32_t seed = 1; seed <= 4000; seed++) {
 		static struct made  m;
 		struct hr_placement p;
@@ -177,6 +207,7 @@ static void test_random_requests(void **unused)
 		int rc = hr_plan_make(&p, &m.request, &err);
 		if (rc == 0) {
 			n_made++;
+			n_cut += p.cut >= 0;
 			check_plan(&m, &p);
 			hr_plan_release(&p);
 		} else {
@@ -185,7 +216,7 @@ static void test_random_requests(void **unused)
 			check_smallest(&m, &err);
 		}
 	}
-	assert_true(n_made > 500 && n_refused > 500);
+	assert_true(n_made > 500 && n_refused > 500 && n_cut > 100);
 }
 
 static void test_larger_budget_never_streams_more(void **unused)
@@ -284,6 +315,32 @@ static void test_window_is_split(void **unused)
 	}
 }
 
+/* Two slots take two blocks from a budget of 25, a fifteenth of what must be streamed is lost to
+ * them; cut blocks lose a part of that, and the finest cut that fits loses least. */
+static void test_cut_blocks_stream_less(void **unused)
+{
+	(void)unused;
+	struct made m = equal_blocks();
+	m.request.head_bytes = m.request.head_part_bytes = 0;
+	m.request.device_budget_bytes = 100 << 20;
+	m.request.slots = 2;
+	struct hr_placement whole, cut;
+	make(&whole, &m);
+	assert_int_equal(whole.cut, -1);
+	assert_int_equal(whole.n_resident, 23);
+	m.request.cuts = m.cuts;
+	m.request.n_cuts = 3;
+	for (int i = 0; i < 90; i++) /* a quarter, a half, or three quarters of a block stay */
+		m.cuts[i] = (struct hr_cut){(1 + i / 30) << 20, (3 - i / 30) << 20, (3 - i / 30) << 20};
+	make(&cut, &m);
+	assert_int_equal(cut.cut, 2);
+	assert_int_equal(cut.n_resident, 8); /* 8 * 4 + 22 * 3 + 2 * 1 MiB */
+	assert_int_equal(cut.streamed_bytes_per_pass, 22 << 20);
+	assert_int_equal(whole.streamed_bytes_per_pass, 28 << 20);
+	hr_plan_release(&whole);
+	hr_plan_release(&cut);
+}
+
 static void test_missed_wishes_are_told(void **unused)
 {
 	(void)unused;
@@ -343,6 +400,7 @@ int main(void)
 	    cmocka_unit_test(test_larger_budget_never_streams_more),
 	    cmocka_unit_test(test_residents_are_spread_evenly),
 	    cmocka_unit_test(test_window_is_split),
+	    cmocka_unit_test(test_cut_blocks_stream_less),
 	    cmocka_unit_test(test_missed_wishes_are_told),
 	    cmocka_unit_test(test_host_tier_takes_streamed_blocks),
 	};

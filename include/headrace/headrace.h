@@ -180,6 +180,8 @@ struct hr_plan_info {
 	uint64_t    device_budget_bytes;
 	uint64_t    device_bytes; /* weights: residents, slots, ends */
 	uint64_t    resident_bytes, slot_bytes;
+	uint64_t    kept_bytes; /* of resident_bytes: parts of layers whose rest is streamed */
+	double      kept_share; /* those parts, 0 to 1 of their layers */
 	uint64_t    kv_bytes, activation_bytes;
 	uint64_t    host_bytes; /* staging and RAM tier */
 	uint64_t    disk_bytes_per_pass, link_bytes_per_pass;

@@ -1,0 +1,81 @@
+/* Plans compared by the time that the simulator gives them.
+ *
+ * The planner's choice by bytes is the first guess. From there one thing after the other is
+ * varied, over the chunks and depths that were measured and the slots that a ring can have,
+ * and what is predicted to be quicker is kept. */
+#include "base/error.h"
+#include "scheduler/plan_internal.h"
+#include "scheduler/rates.h"
+
+#define WORTHWHILE 0.002 /* of a pass: less is not worth leaving the usual setting */
+
+/* Make the plan for `request` and keep it if it is predicted to be quicker than `best`
+ * by more than a simulation is worth. A plan that falls back from what this request asks for is
+ * another candidate's. */
+static int try_plan(struct hr_placement *best, double *best_ns, const struct hr_plan_request *request,
+                    struct hr_error *err)
+{
+	struct hr_placement  plan;
+	struct hr_sim_result predicted;
+	int                  rc = hr__plan_by_bytes(&plan, request, NULL);
+	if (rc == HR_EBUDGET || rc == HR_EINVAL)
+		return 0;
+	if (rc)
+		return hr__fail(err, rc, "There is no memory to compare plans.");
+	bool as_asked = plan.n_fallbacks <= best->n_fallbacks;
+	if (as_asked)
+		rc = hr_predict_pass(&predicted, request, &plan, request->cost, NULL, NULL, err);
+	if (!rc && as_asked && predicted.pass_ns < *best_ns * (1 - WORTHWHILE)) {
+		int n = best->n_simulated;
+		hr_plan_release(best);
+		*best = plan;
+		best->n_simulated = n;
+		*best_ns = predicted.pass_ns;
+		plan = (struct hr_placement){0};
+	}
+	best->n_simulated += as_asked;
+	hr_plan_release(&plan);
+	return rc;
+}
+
+/* First the reads (chunk and depth, out of those that were measured), then the ring, which
+ * is the smaller the better the reads are, then blocks that are streamed whole, in longer reads; each
+ * with the best of what came before. */
+static int improve_by_time(struct hr_placement *plan, const struct hr_plan_request *request,
+                           struct hr_error *err)
+{
+	const struct hr_rates *rates = request->cost->rates;
+	struct hr_plan_request r = *request;
+	struct hr_sim_result   predicted;
+	int                    rc = hr_predict_pass(&predicted, request, plan, request->cost, NULL, NULL, err);
+	double                 best_ns = predicted.pass_ns;
+	for (int i = 0; i < rates->n_disk && !rc && plan->slots; i++) {
+		r.chunk_bytes = request->chunk_bytes ? request->chunk_bytes : (size_t)rates->disk[i].chunk_bytes;
+		r.read_depth = request->read_depth ? request->read_depth : rates->disk[i].depth;
+		if (r.read_depth > 1 && !(request->chunk_bytes && request->read_depth))
+			rc = try_plan(plan, &best_ns, &r, err);
+	}
+	r.chunk_bytes = plan->chunk_bytes;
+	r.read_depth = plan->read_depth;
+	for (int slots = HR__MIN_SLOTS; slots <= HR__MAX_SLOTS && !rc && plan->slots; slots++) {
+		r.slots = slots;
+		if (request->slots == HR_PLAN_AUTO)
+			rc = try_plan(plan, &best_ns, &r, err);
+	}
+	r.slots = plan->slots;
+	r.n_cuts = 0;
+	return rc || plan->cut < 0 ? rc : try_plan(plan, &best_ns, &r, err);
+}
+
+int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)
+{
+	struct hr_placement plan = {0};
+	int                 rc = hr__plan_by_bytes(&plan, request, err);
+	if (!rc && request->cost)
+		rc = improve_by_time(&plan, request, err);
+	if (!rc)
+		*out = plan;
+	else
+		hr_plan_release(&plan);
+	return rc;
+}
