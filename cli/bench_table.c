@@ -138,7 +138,7 @@ static void put_md_row(FILE *out, const struct hr_bench_row *row)
 {
 	const struct hr_bench_arm *arm = row->arm;
 	const struct hr_plan_info *p = &arm->info;
-	char                       speed[64] = "", ratio[16] = "", predicted[16] = "", split[40] = "";
+	char                       speed[64] = "", ratio[16] = "", predicted[16] = "", split[64] = "";
 	if (row->n)
 		snprintf(speed, sizeof speed, "%.2f ± %.2f", row->median_ts, row->stddev_ts);
 	else if (row->stand_in)

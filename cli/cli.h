@@ -86,10 +86,10 @@ bool hr_cli_parse_real(const char *text, double min, double max, double *value);
 
 /* "98.4 MB", in powers of 1000. */
 struct hr_cli_text {
-	char s[32];
+	char s[48];
 };
 struct hr_cli_text hr_cli_bytes(uint64_t bytes);
-/* "12 layers stay", "2 stay, 61 % of each other". */
+/* "12 layers stay", "2 layers stay, 61 % of each other". */
 struct hr_cli_text hr_cli_residents(const struct hr_plan_info *plan);
 /* `text` as one word of a shell command; allocated. */
 char *hr_cli_quote(const char *text);

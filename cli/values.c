@@ -60,7 +60,7 @@ struct hr_cli_text hr_cli_residents(const struct hr_plan_info *p)
 {
 	struct hr_cli_text text;
 	if (p->kept_share > 0)
-		snprintf(text.s, sizeof text.s, "%d stay, %.0f %% of each other", p->resident_layers,
+		snprintf(text.s, sizeof text.s, "%d layers stay, %.0f %% of each other", p->resident_layers,
 		         100 * p->kept_share);
 	else
 		snprintf(text.s, sizeof text.s, "%d layers stay", p->resident_layers);
