@@ -55,6 +55,21 @@ static void choose_windows(struct list *list, int n_layers)
 			list->x[list->n++] = parts[i];
 }
 
+/* For sequences that all decode together, those that began early too. */
+static void make_room(struct hr_bench_arm *arm)
+{
+	struct hr_plan_options *p = &arm->plan;
+	p->n_seqs = arm->n_seqs;
+	if (!p->n_batch)
+		p->n_batch = arm->n_prompt > 512 || arm->n_prompt < 1 ? 512 : arm->n_prompt;
+	if (p->n_batch < arm->n_seqs)
+		p->n_batch = arm->n_seqs;
+	int passes = (arm->n_prompt * arm->n_seqs + p->n_batch - 1) / p->n_batch;
+	int need = arm->n_prompt + arm->n_gen + passes + arm->n_seqs + 8;
+	if (p->n_ctx < need)
+		p->n_ctx = need;
+}
+
 static void add_arm(struct hr_bench *b, const struct hr_cli_options *o, bool full, int window,
                     uint64_t budget, int n_seqs, int n_prompt, int n_gen)
 {
@@ -68,13 +83,10 @@ static void add_arm(struct hr_bench *b, const struct hr_cli_options *o, bool ful
 		arm->plan.resident_layers = arm->plan.slots = HR_AUTO;
 		arm->plan.no_fallback = true;
 	}
-	arm->plan.n_seqs = n_seqs;
-	if (!arm->plan.n_batch)
-		arm->plan.n_batch = n_prompt > 512 || n_prompt < 1 ? 512 : n_prompt;
-	if (arm->plan.n_batch < n_seqs)
-		arm->plan.n_batch = n_seqs;
-	int passes = (n_prompt * n_seqs + arm->plan.n_batch - 1) / arm->plan.n_batch;
-	arm->plan.n_ctx = n_prompt + n_gen + passes + n_seqs + 8;
+	arm->n_seqs = n_seqs;
+	arm->encoder = hr_model_info(b->model)->encoder;
+	if (!arm->encoder)
+		make_room(arm);
 	arm->plan.trace = true;
 	arm->plan.on_notice = NULL;
 	arm->plan.on_progress = NULL;
@@ -86,18 +98,49 @@ static void add_arm(struct hr_bench *b, const struct hr_cli_options *o, bool ful
 	}
 }
 
+static int usual_tokens(const struct hr_model_info *m)
+{
+	return m->max_tokens > 0 && m->max_tokens < HR_CLI_ENCODER_TOKENS ? m->max_tokens : HR_CLI_ENCODER_TOKENS;
+}
+
+/* An encoder takes texts of a certain length, and generates nothing. */
+static int check_texts(const struct hr_model_info *m, const struct list *prompts, const struct list *gens)
+{
+	for (int i = 0; i < gens->n; i++)
+		if (gens->x[i])
+			return hr_cli_fail_usage(
+			    "%s is an encoder and generates nothing: leave -n out; -p says how many tokens "
+			    "a text has, --batch how many texts there are.",
+			    m->path);
+	for (int i = 0; i < prompts->n; i++)
+		if (m->max_tokens > 0 && prompts->x[i] > m->max_tokens)
+			return hr_cli_fail_usage("-p %lld is longer than a text can be, which is %d tokens for %s.",
+			                         prompts->x[i], m->max_tokens, m->path);
+	return HR_EXIT_OK;
+}
+
 static int make_arms(struct hr_bench *b, const struct hr_cli_options *o)
 {
 	struct list windows = {0}, budgets, batches, prompts, gens;
-	int         code = read_list(&windows, "--window", o->windows, true, false, 1);
+	const bool  encoder = hr_model_info(b->model)->encoder;
+	char        tokens[16] = "512";
+	if (encoder)
+		snprintf(tokens, sizeof tokens, "%d", usual_tokens(hr_model_info(b->model)));
+	int code = read_list(&windows, "--window", o->windows, true, false, 1);
 	if (!code)
 		code = read_list(&budgets, "--device-memory", o->budgets, true, true, 1);
 	if (!code)
-		code = read_list(&batches, "--batch", o->batches ? o->batches : "1", false, false, 1);
+		code = read_list(&batches, "--batch",
+		                 o->batches ? o->batches
+		                 : encoder  ? "64"
+		                            : "1",
+		                 false, false, 1);
 	if (!code)
-		code = read_list(&prompts, "-p", o->prompts ? o->prompts : "512", false, false, 0);
+		code = read_list(&prompts, "-p", o->prompts ? o->prompts : tokens, false, false, 0);
 	if (!code)
-		code = read_list(&gens, "-n", o->gens ? o->gens : "32", false, false, 0);
+		code = read_list(&gens, "-n", o->gens ? o->gens : encoder ? "0" : "32", false, false, 0);
+	if (!code && encoder)
+		code = check_texts(hr_model_info(b->model), &prompts, &gens);
 	if (code)
 		return code;
 	if (!windows.n && !budgets.n)
@@ -210,7 +253,7 @@ done:
 static bool same_test(const struct hr_bench_row *a, const struct hr_bench_row *b)
 {
 	return a->decode == b->decode && a->arm->n_prompt == b->arm->n_prompt && a->arm->n_gen == b->arm->n_gen &&
-	       a->arm->plan.n_seqs == b->arm->plan.n_seqs;
+	       a->arm->n_seqs == b->arm->n_seqs;
 }
 
 /* The full load does not fit: the least that the kernels took in any window stands in. */
@@ -324,13 +367,10 @@ int hr_cli_bench(struct hr_cli_options *o)
 	int              code = hr_cli_resolve(o, &map);
 	if (!code)
 		code = hr_cli_open_model(&model, o);
-	if (!code && hr_model_info(model)->encoder)
-		code = hr_cli_fail("%s is an encoder, and `headrace bench` is for models that generate text.",
-		                   o->target);
 	b.model = model;
 	if (!code)
 		code = make_arms(&b, o);
-	if (!code && !o->no_predict)
+	if (!code && !o->no_predict && !hr_model_info(model)->encoder)
 		code = find_rates(&b);
 	if (!code)
 		hr_cli_hold_interrupts(true);

@@ -25,7 +25,8 @@ void hr_bench_pass_add(struct hr_bench_pass *pass, const struct hr_span *span);
 /* One setting. */
 struct hr_bench_arm {
 	struct hr_plan_options plan;
-	bool                   full;
+	bool                   full, encoder;
+	int                    n_seqs;          /* or an encoder's texts, at a time */
 	int                    n_prompt, n_gen; /* tokens of each sequence */
 	bool                   fits;
 	char                   why_not[1200];
@@ -69,6 +70,15 @@ int hr_bench_repeat(struct hr_bench *b, int repetition);
 
 /* Medians and ratios, after the last repetition. */
 void hr_bench_settle(struct hr_bench *b);
+
+/* Texts of `n_tokens` tokens each, for an encoder. HR_ENOMEM, HR_EUNSUPPORTED; release them in any case. */
+struct hr_bench_texts {
+	struct hr_text *items; /* [n_texts] */
+	char           *content;
+};
+int hr_bench_make_texts(struct hr_bench_texts *texts, const struct hr_model *model, int n_texts, int n_tokens,
+                        struct hr_error *err);
+void hr_bench_release_texts(struct hr_bench_texts *texts);
 
 /* "pp512", "tg32"; and the state of the page cache in a word or two. */
 struct hr_cli_text hr_bench_test_name(const struct hr_bench_row *row);

@@ -101,7 +101,7 @@ static bool in_chart(const struct hr_bench_row *row, bool decode) { return row->
 /* The rows of one test: same batch, prompt and number of tokens. */
 static bool same_series(const struct hr_bench_row *a, const struct hr_bench_row *b)
 {
-	return a->decode == b->decode && a->arm->plan.n_seqs == b->arm->plan.n_seqs &&
+	return a->decode == b->decode && a->arm->n_seqs == b->arm->n_seqs &&
 	       a->arm->n_prompt == b->arm->n_prompt && a->arm->n_gen == b->arm->n_gen;
 }
 
@@ -225,8 +225,8 @@ void hr_bench_chart_speed(FILE *f, const struct hr_bench *b, bool decode)
 		        "<circle class=\"point c%d\" cx=\"70\" cy=\"%.1f\" r=\"4\"/><text class=\"legend\" x=\"82\" "
 		        "y=\"%.1f\">%s, %d "
 		        "sequence%s</text>\n",
-		        s, y - 4, y, hr_bench_test_name(series[s].rows[0]).s, series[s].rows[0]->arm->plan.n_seqs,
-		        series[s].rows[0]->arm->plan.n_seqs > 1 ? "s" : "");
+		        s, y - 4, y, hr_bench_test_name(series[s].rows[0]).s, series[s].rows[0]->arm->n_seqs,
+		        series[s].rows[0]->arm->n_seqs > 1 ? "s" : "");
 	}
 	for (int s = 0; s < n; s++)
 		free(series[s].rows);
@@ -401,7 +401,7 @@ void hr_bench_chart_prediction(FILE *f, const struct hr_bench *b)
 		        "measured %.3f</title></circle>\n",
 		        row->decode ? "c0" : "c1", px(&p, pass_ms(row, row->median_ns)),
 		        py(&p, pass_ms(row, row->predicted_ns)), hr_bench_window_name(row->arm).s,
-		        hr_bench_test_name(row).s, row->arm->plan.n_seqs, row->predicted_ns / row->median_ns);
+		        hr_bench_test_name(row).s, row->arm->n_seqs, row->predicted_ns / row->median_ns);
 	}
 	fprintf(f, "<circle class=\"point c0\" cx=\"70\" cy=\"336\" r=\"5\"/><text class=\"legend\" x=\"82\" "
 	           "y=\"340\">decode</text>"

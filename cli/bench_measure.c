@@ -209,6 +209,32 @@ static int run_phases(struct hr_session *session, struct hr_bench_arm *arm, int 
 	return rc;
 }
 
+static int stop(void *user, uint64_t done, uint64_t total)
+{
+	(void)user, (void)done, (void)total;
+	return hr_cli_interrupted();
+}
+
+/* The same for an encoder: all texts at once, as `embed` takes them. */
+static int run_texts(struct hr_session *session, struct hr_bench_arm *arm, const struct hr_model *model,
+                     struct hr_report reports[2], struct hr_error *err)
+{
+	size_t                n = (size_t)arm->n_seqs;
+	float                *embeddings = calloc(n * (size_t)hr_model_info(model)->n_embd, sizeof *embeddings);
+	struct hr_bench_texts texts;
+	int                   rc = hr_bench_make_texts(&texts, model, (int)n, arm->n_prompt, err);
+	hr_session_reset_report(session);
+	if (!rc)
+		rc = embeddings ? hr_session_embed(session, texts.items, n, embeddings, stop, NULL, err) : HR_ENOMEM;
+	double end = now_ms();
+	hr_session_report(session, &reports[0]);
+	if (!rc)
+		take_pass(&arm->measured, session, end - reports[0].pass_ms_median, end);
+	hr_bench_release_texts(&texts);
+	free(embeddings);
+	return rc;
+}
+
 static void remember_plan(struct hr_bench_arm *arm, const struct hr_plan *plan)
 {
 	arm->info = *hr_plan_info(plan);
@@ -226,6 +252,8 @@ static void add_sample(struct hr_bench_row *row, const struct hr_report *report)
 	double    ms = row->decode ? report->decode_ms : report->prefill_ms + report->decode_ms;
 	time_t    now = time(NULL);
 	struct tm utc;
+	if (row->arm->encoder)
+		row->tokens = report->prefill_tokens;
 	row->reports[row->n] = *report;
 	row->ns[row->n++] = ms * 1e6;
 	strftime(row->test_time, sizeof row->test_time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
@@ -256,7 +284,8 @@ static int run_arm(struct hr_bench *b, struct hr_bench_arm *arm)
 	}
 	const struct hr_plan *plan = hr_session_plan(session);
 	remember_plan(arm, plan);
-	int  rc = run_phases(session, arm, hr_model_info(b->model)->n_vocab, reports, &err);
+	int  rc = arm->encoder ? run_texts(session, arm, b->model, reports, &err)
+	                       : run_phases(session, arm, hr_model_info(b->model)->n_vocab, reports, &err);
 	bool stopped = hr_cli_interrupted();
 	for (int i = 0; i < b->n_rows && !rc && !stopped; i++) {
 		struct hr_bench_row *row = &b->rows[i];

@@ -188,7 +188,7 @@ static int choose_arms(const struct hr_bench *b, const struct hr_bench_arm *arms
 	int                        n = 0;
 	for (int i = 0; i < b->n_arms && n < 64; i++)
 		if (b->arms[i].fits && b->arms[i].info.slots && b->arms[i].measured.n &&
-		    b->arms[i].plan.n_seqs == b->arms[0].plan.n_seqs)
+		    b->arms[i].n_seqs == b->arms[0].n_seqs)
 			all[n++] = &b->arms[i];
 	for (int i = 0; i < n; i++)
 		for (int j = i; j > 0 && all[j]->info.window_layers < all[j - 1]->info.window_layers; j--) {
@@ -233,8 +233,8 @@ static void put_passes(FILE *f, const struct hr_bench *b)
 static void put_row(FILE *f, const struct hr_bench_row *row)
 {
 	const struct hr_plan_info *p = &row->arm->info;
-	fprintf(f, "<tr><td>%s</td><td>%d</td><td>%s</td>", hr_bench_window_name(row->arm).s,
-	        row->arm->plan.n_seqs, hr_bench_test_name(row).s);
+	fprintf(f, "<tr><td>%s</td><td>%d</td><td>%s</td>", hr_bench_window_name(row->arm).s, row->arm->n_seqs,
+	        hr_bench_test_name(row).s);
 	if (!row->n) {
 		fprintf(f, "<td colspan=\"10\" style=\"text-align:left\">");
 		hr_bench_put_text(f, row->arm->why_not);

@@ -36,9 +36,9 @@ static json_t *row_to_json(const struct hr_bench *b, const struct hr_bench_row *
 	SET("model_type", json_sprintf("%s %s", m->family, m->dtype));
 	SET("model_size", INTEGER(m->weight_bytes));
 	SET("model_n_params", INTEGER(m->n_params));
-	SET("n_batch", json_integer(arm->plan.n_batch));
+	SET("n_batch", json_integer(ran ? p->n_batch : arm->plan.n_batch));
 	SET("n_threads", json_integer(p->n_threads));
-	SET("n_seqs", json_integer(arm->plan.n_seqs));
+	SET("n_seqs", json_integer(arm->n_seqs));
 	SET("n_prompt", json_integer(row->decode ? 0 : arm->n_prompt));
 	SET("n_gen", json_integer(row->decode ? arm->n_gen : 0));
 	SET("n_depth", json_integer(row->decode ? arm->n_prompt : 0));
@@ -150,7 +150,7 @@ static void put_md_row(FILE *out, const struct hr_bench_row *row)
 	if (row->n && p->slots)
 		snprintf(split, sizeof split, "%s + %d", hr_bench_residents(p).s, p->slots);
 	fprintf(out, "| %6s | %8s | %5d | %6s | %17s | %7s | %10.2f | %9.0f | %10.2f | %9s | %9s | %s |\n",
-	        hr_bench_window_name(arm).s, split, arm->plan.n_seqs, hr_bench_test_name(row).s, speed, ratio,
+	        hr_bench_window_name(arm).s, split, arm->n_seqs, hr_bench_test_name(row).s, speed, ratio,
 	        row->efficiency, row->stall_ns * 1e-6, row->disk_gbps, hr_cli_bytes(row->device_peak_bytes).s,
 	        predicted, row->n ? hr_bench_cache_state(arm).s : "does not fit");
 }

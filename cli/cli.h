@@ -13,6 +13,8 @@
 
 enum { HR_EXIT_OK = 0, HR_EXIT_ERROR = 1, HR_EXIT_USAGE = 2, HR_EXIT_INTERRUPTED = 130 };
 
+enum { HR_CLI_ENCODER_TOKENS = 128, HR_CLI_ENCODER_TEXTS = 64 }; /* what encoders are timed with */
+
 /* ---- Commands and flags (flags.c) ------------------------------------------- */
 
 enum hr_cli_command_bit {
@@ -44,7 +46,7 @@ struct hr_cli_options {
 	const char            *assume;
 	const char            *windows, *budgets, *batches, *prompts, *gens; /* lists */
 	const char            *format, *html;
-	int                    repetitions;
+	int                    repetitions, tune_prompt, tune_gen; /* tune_gen -1: not said */
 	float                  minutes;
 	int                    n_predict; /* -1: until the model stops */
 	bool chat, ignore_eos, json, stats, tensors, no_full, no_predict, io_only, pairs, pure, force,
@@ -121,6 +123,10 @@ int hr_cli_finish_output(int code);
 /* For hr_plan_options and hr_synth(); the bar shows on a terminal only. */
 void hr_cli_on_notice(void *user, const char *sentence);
 int  hr_cli_on_progress(void *user, uint64_t done, uint64_t total); /* user: "loading" */
+
+/* A line on a terminal's stderr that says what goes on, until something else is said. */
+void hr_cli_show_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void hr_cli_hide_status(void);
 
 int hr_cli_on_count(void *user, uint64_t done, uint64_t total); /* the same, for texts */
 

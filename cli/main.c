@@ -73,6 +73,7 @@ static int run_command(const struct hr_cli_command *command, int argc, char **ar
 	bool                  help = false;
 	hr_request_init(&request);
 	options.sampling = request.sampling;
+	options.tune_gen = -1;
 	hr_plan_options_init(&options.plan);
 	int code = hr_cli_parse(&options, command, argc, argv, &help);
 	if (!code && help)

@@ -131,6 +131,20 @@ int hr_cli_on_progress(void *user, uint64_t done, uint64_t total)
 	return hr_cli_interrupted();
 }
 
+void hr_cli_show_status(const char *fmt, ...)
+{
+	va_list args;
+	if (!isatty(STDERR_FILENO))
+		return;
+	hide_bar();
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	bar_is_shown = true;
+}
+
+void hr_cli_hide_status(void) { hide_bar(); }
+
 int hr_cli_on_count(void *user, uint64_t done, uint64_t total)
 {
 	(void)user;

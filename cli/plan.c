@@ -25,7 +25,7 @@ static char *command_line(const struct hr_cli_options *o, bool encoder)
  * same budget planned for more and more of them. */
 struct batch_row {
 	int         n_seqs, resident_layers;
-	uint64_t    kv_bytes;
+	uint64_t    kv_bytes, streamed_bytes; /* in a pass */
 	double      tps;
 	const char *bound; /* a literal of the library */
 };
@@ -52,8 +52,10 @@ static void compare_batches(struct batches *b, const struct hr_model *model, con
 			hr_plan_free(plan);
 			return;
 		}
-		b->rows[b->n] = (struct batch_row){seqs, p->resident_layers, p->kv_bytes, p->predicted_decode_tps,
-		                                   p->decode_bound};
+		uint64_t streamed =
+		    p->link_bytes_per_pass > p->disk_bytes_per_pass ? p->link_bytes_per_pass : p->disk_bytes_per_pass;
+		b->rows[b->n] = (struct batch_row){seqs,     p->resident_layers,      p->kv_bytes,
+		                                   streamed, p->predicted_decode_tps, p->decode_bound};
 		if (b->rows[b->n].tps > b->rows[b->best].tps * 1.01)
 			b->best = b->n;
 		b->n++;
@@ -78,9 +80,12 @@ static void print_tiers(const struct hr_model_info *m, const struct hr_plan_info
 	snprintf(text, sizeof text, "weights, of a budget of %s: %s, %d slots for the rest",
 	         hr_cli_bytes(p->device_budget_bytes).s, hr_cli_residents(p).s, p->slots);
 	print_row("device", hr_cli_bytes(p->device_bytes).s, text);
-	snprintf(text, sizeof text, "KV cache, %d x %d tokens", p->n_seqs, p->n_ctx);
+	bool beside = !strcmp(p->device, "cpu"); /* there the budget is for weights alone */
+	snprintf(text, sizeof text, "KV cache, %d x %d tokens%s", p->n_seqs, p->n_ctx,
+	         beside ? "; beside the budget" : "");
 	print_row("", hr_cli_bytes(p->kv_bytes).s, text);
-	snprintf(text, sizeof text, "activations, %d tokens in a pass", p->n_batch);
+	snprintf(text, sizeof text, "activations, %d tokens in a pass%s", p->n_batch,
+	         beside ? "; beside the budget" : "");
 	print_row("", hr_cli_bytes(p->activation_bytes).s, text);
 	snprintf(text, sizeof text, "%d layers in RAM, and staging", p->host_layers);
 	print_row("host", hr_cli_bytes(p->host_bytes).s, text);
@@ -112,12 +117,12 @@ static void print_predictions(const struct hr_plan_info *p, const struct batches
 	print_pass(text, p->predicted_prefill_tps, p->predicted_prefill_ms, p->prefill_ceiling_ms,
 	           p->prefill_bound);
 	if (b->n > 1)
-		printf("\n  %-28s   %9s %11s %11s  %s\n", "sequences at a time", "tokens/s", "KV cache", "residents",
+		printf("\n  %-28s   %9s %11s %11s  %s\n", "sequences at a time", "tokens/s", "KV cache", "streamed",
 		       "bound by");
 	for (int i = 0; i < b->n && b->n > 1; i++) {
 		snprintf(text, sizeof text, "%d%s", b->rows[i].n_seqs, i == b->best ? ", the most in sum" : "");
-		printf("    %-28s %9.2f %11s %11d  %s\n", text, b->rows[i].tps, hr_cli_bytes(b->rows[i].kv_bytes).s,
-		       b->rows[i].resident_layers, b->rows[i].bound);
+		printf("    %-28s %9.2f %11s %11s  %s\n", text, b->rows[i].tps, hr_cli_bytes(b->rows[i].kv_bytes).s,
+		       hr_cli_bytes(b->rows[i].streamed_bytes).s, b->rows[i].bound);
 	}
 }
 
@@ -198,10 +203,11 @@ static json_t *json_predictions(const struct hr_plan_info *p, const struct batch
 		return json_null();
 	}
 	for (int i = 0; i < b->n; i++)
-		json_array_append_new(rows, json_pack("{s:i, s:f, s:I, s:i, s:s}", "n_seqs", b->rows[i].n_seqs, "tps",
-		                                      b->rows[i].tps, "kv_bytes", (json_int_t)b->rows[i].kv_bytes,
-		                                      "resident_layers", b->rows[i].resident_layers, "bound",
-		                                      b->rows[i].bound));
+		json_array_append_new(rows, json_pack("{s:i, s:f, s:I, s:I, s:i, s:s}", "n_seqs", b->rows[i].n_seqs,
+		                                      "tps", b->rows[i].tps, "kv_bytes",
+		                                      (json_int_t)b->rows[i].kv_bytes, "streamed_bytes",
+		                                      (json_int_t)b->rows[i].streamed_bytes, "resident_layers",
+		                                      b->rows[i].resident_layers, "bound", b->rows[i].bound));
 	return json_pack(
 	    "{s:s, s:o, s:o, s:o}", "rates", p->rates, "decode",
 	    json_pass(p->predicted_pass_ms, p->predicted_decode_tps, p->decode_ceiling_ms, p->decode_bound),

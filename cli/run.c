@@ -201,8 +201,10 @@ int hr_cli_run(struct hr_cli_options *o)
 		code = tokenize_prompts(&prompts, model, o);
 	if (!code)
 		code = fit_context(&prompts, model, o);
-	if (!code && !o->plan.n_seqs)
+	if (!code && !o->plan.n_seqs) {
 		o->plan.n_seqs = prompts.n < MOST_PARALLEL ? prompts.n : MOST_PARALLEL;
+		o->plan.seqs_may_wait = true;
+	}
 	if (!code)
 		code = hr_cli_open_session(&session, model, o);
 	if (!code)

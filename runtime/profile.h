@@ -7,9 +7,12 @@
 struct hr_profile {
 	int      slots, read_depth, n_threads, n_trials;
 	uint64_t chunk_bytes;
-	uint64_t device_memory_bytes; /* the budget that the slots were tuned for, as it was given; 0: none */
-	char     reader[8];           /* "uring", "pread" */
-	char     date[16];            /* "2026-11-21" */
+	int      n_seqs, n_batch; /* at a time; 0: not tuned */
+	/* The budget that the slots were tuned for, as it was given; 0, HR_AUTO: none. */
+	uint64_t device_memory_bytes;
+	int      window_layers, resident_layers;
+	char     reader[8]; /* "uring", "pread" */
+	char     date[16];  /* "2026-11-21" */
 	double   tps;
 };
 

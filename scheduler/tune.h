@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#define HR_TUNE_MAX_DIMS   6
+#define HR_TUNE_MAX_DIMS   8
 #define HR_TUNE_MAX_TRIALS 64
 
 struct hr_tune_point {

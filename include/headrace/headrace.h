@@ -156,6 +156,7 @@ struct hr_plan_options {
 	uint64_t       max_disk_rate;       /* bytes per second; 0: unlimited */
 	int            n_ctx;               /* tokens of KV cache per sequence; 0: min(n_ctx_train, 4096) */
 	int            n_seqs;              /* sequences at the same time; 0: 1 */
+	bool           seqs_may_wait;       /* a profile may say to take fewer than n_seqs at a time */
 	int            n_batch;             /* most tokens in a pass; 0: 512 */
 	int            n_threads;           /* 0: one per core */
 	const char    *kv_type;             /* "f16" (NULL), "f32" */
@@ -362,22 +363,31 @@ int hr_session_visit_trace(struct hr_session *session, hr_span_fn fn, void *user
 
 /* ---- Tuning ---------------------------------------------------------------- */
 
-/* Finds the slots, chunk, depth, reader and threads that are the quickest on this machine, out of those
- * that `options` leave open. The tuner says what to try; the caller tries it, in a process of its own
- * if a failure should cost no more than that, and tells what came of it:
+/* What is tuned for: every sequence has a prompt and generates; an encoder's texts are prompts alone. */
+struct hr_tuner_job {
+	int n_prompt; /* tokens; 0: only generating counts */
+	int n_gen;
+};
+
+/* Finds the slots, chunk, depth, reader and threads that are the quickest on this machine, and, where the
+ * job has several sequences or long prompts, how many sequences and tokens to take at a time: out of
+ * those that `options` leave open (options->n_seqs: how many sequences there are). The tuner says what to
+ * try; the caller tries it, in a process of its own if a failure should cost no more than that, and tells
+ * what came of it:
  *
  *     while (hr_tuner_next(tuner, &trial, &predicted) > 0)
- *         hr_tuner_tell(tuner, tokens per second with `trial`, how far off that may be);
+ *         hr_tuner_tell(tuner, tokens per second of the job with `trial`, how far off that may be);
  *     hr_tuner_store(tuner, &err);      later runs with the same cache_dir use it
  *
+ * Tokens are those of prompts (if they count) and those generated, of all sequences together.
  * Rates that cache_dir lacks are measured first. */
 struct hr_tuner;
 int  hr_tuner_new(struct hr_tuner **out, const struct hr_model *model, const struct hr_plan_options *options,
-                  struct hr_error *err);
+                  const struct hr_tuner_job *job, struct hr_error *err);
 void hr_tuner_free(struct hr_tuner *tuner); /* NULL is fine */
 
 /* 1: `trial` is to be tried (its strings are the tuner's or the caller's own); 0: nothing better is to
- * be found nearby. `*predicted_tps`: decode, 0 when nothing is predicted. */
+ * be found nearby. `*predicted_tps`: of the job, 0 when nothing is predicted. */
 int hr_tuner_next(struct hr_tuner *tuner, struct hr_plan_options *trial, double *predicted_tps);
 /* What the last trial reached; 0 when it failed. */
 void hr_tuner_tell(struct hr_tuner *tuner, double tps, double noise);
