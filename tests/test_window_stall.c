@@ -3,6 +3,7 @@
  * instant compute. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "tests/patience.h"
 #include "tests/window_rig.h"
 
 #include <jansson.h>
@@ -31,17 +32,10 @@ static void open_and_load(struct rig *r)
 	assert_int_equal(hr_window_load(r->window, NULL, NULL, NULL), 0);
 }
 
-/* Other programs may take the processor away for any while, so each of these times is
- * tried again: a window that works as promised shows it in one undisturbed trial, and
- * one that doesn't never does. */
 static void assert_shows(bool (*trial)(bool direct))
 {
-	for (int direct = 0; direct < 2; direct++) {
-		bool shown = false;
-		for (int i = 0; i < 10 && !shown; i++)
-			shown = trial(direct);
-		assert_true(shown);
-	}
+	for (int direct = 0; direct < 2; direct++)
+		assert_true(ONE_OF_TEN(trial(direct)));
 }
 
 static bool slow_caller_does_not_stall(bool direct)

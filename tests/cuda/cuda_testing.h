@@ -52,7 +52,7 @@ __attribute__((unused)) static int begin_machine(void **state)
 {
 	(void)state;
 	n_notices = 0;
-	alarm(120); /* no error hangs */
+	alarm(300); /* no error hangs */
 	return cuda_on_cpu_reset(NULL);
 }
 
