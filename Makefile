@@ -14,7 +14,7 @@ demo: build ## a model that doesn't fit its memory, streaming
 test: build
 	@cmake --build build
 	@scripts/fetch-models || echo "make test: going on without the models; tests that need one are skipped" >&2
-	@ctest --test-dir build --output-on-failure
+	@ctest --test-dir build --output-on-failure -j "$$(nproc)"
 
 bench: build ## the window against the full load, on the demo model
 	@scripts/fetch-models chat
