@@ -85,6 +85,8 @@ static void add_arm(struct hr_bench *b, const struct hr_cli_options *o, bool ful
 	}
 	arm->n_seqs = n_seqs;
 	arm->encoder = hr_model_info(b->model)->encoder;
+	arm->weight_bytes = (double)hr_model_info(b->model)->weight_bytes;
+	arm->by_budget = o->budgets && !o->windows;
 	if (!arm->encoder)
 		make_room(arm);
 	arm->plan.trace = true;
@@ -301,15 +303,23 @@ struct hr_cli_text hr_bench_residents(const struct hr_plan_info *p)
 	return text;
 }
 
+double hr_bench_window(const struct hr_bench_arm *arm)
+{
+	double share = (double)arm->info.device_bytes / arm->weight_bytes;
+	return !arm->by_budget ? arm->info.window_layers : arm->full || share > 1 ? 100 : 100 * share;
+}
+
 struct hr_cli_text hr_bench_window_name(const struct hr_bench_arm *arm)
 {
 	struct hr_cli_text out;
 	if (arm->full)
 		snprintf(out.s, sizeof out.s, "full");
-	else if (arm->fits)
-		snprintf(out.s, sizeof out.s, "%d", arm->info.window_layers);
+	else if (arm->by_budget && arm->fits)
+		snprintf(out.s, sizeof out.s, "%.0f %%", hr_bench_window(arm));
+	else if (arm->by_budget)
+		return hr_cli_bytes(arm->plan.device_memory_bytes);
 	else
-		snprintf(out.s, sizeof out.s, "%d", arm->plan.window_layers);
+		snprintf(out.s, sizeof out.s, "%d", arm->fits ? arm->info.window_layers : arm->plan.window_layers);
 	return out;
 }
 

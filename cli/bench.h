@@ -25,7 +25,8 @@ void hr_bench_pass_add(struct hr_bench_pass *pass, const struct hr_span *span);
 /* One setting. */
 struct hr_bench_arm {
 	struct hr_plan_options plan;
-	bool                   full, encoder;
+	bool                   full, encoder, by_budget;
+	double                 weight_bytes;    /* of the model */
 	int                    n_seqs;          /* or an encoder's texts, at a time */
 	int                    n_prompt, n_gen; /* tokens of each sequence */
 	bool                   fits;
@@ -85,6 +86,8 @@ struct hr_cli_text hr_bench_test_name(const struct hr_bench_row *row);
 /* "7", or "7 (60 %)" where so much of each other layer stays. */
 struct hr_cli_text hr_bench_residents(const struct hr_plan_info *plan);
 struct hr_cli_text hr_bench_window_name(const struct hr_bench_arm *arm);
+/* Layers on the device; with budgets, per cent of the weights there. Its name has the unit. */
+double             hr_bench_window(const struct hr_bench_arm *arm);
 struct hr_cli_text hr_bench_cache_state(const struct hr_bench_arm *arm);
 
 bool hr_bench_print(const struct hr_bench *b, const char *format); /* md, csv, json, jsonl */

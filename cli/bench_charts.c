@@ -109,8 +109,8 @@ static int by_window(const void *a, const void *b)
 {
 	const struct hr_bench_row *x = *(const struct hr_bench_row *const *)a,
 	                          *y = *(const struct hr_bench_row *const *)b;
-	int d = x->arm->info.window_layers - y->arm->info.window_layers;
-	return d ? d : x->arm->full - y->arm->full;
+	double d = hr_bench_window(x->arm) - hr_bench_window(y->arm);
+	return d < 0 ? -1 : d > 0 ? 1 : x->arm->full - y->arm->full;
 }
 
 enum { MAX_SERIES = 6 };
@@ -162,18 +162,33 @@ static void put_curve(FILE *f, const struct plot *p, const struct series *s, int
 	fprintf(f, "<polyline class=\"%s c%d\" points=\"", classes[curve], colour);
 	for (int i = 0; i < s->n; i++)
 		if (curve_at(s->rows[i], curve) > 0)
-			fprintf(f, "%.1f,%.1f ", px(p, s->rows[i]->arm->info.window_layers),
+			fprintf(f, "%.1f,%.1f ", px(p, hr_bench_window(s->rows[i]->arm)),
 			        py(p, curve_at(s->rows[i], curve)));
 	fprintf(f, "\"/>\n");
 }
 
-/* Of several curves the highest is labelled above and the lowest below its points. */
-static void put_points(FILE *f, const struct plot *p, const struct series *s, int colour, bool above,
-                       bool below)
+/* How many other curves have a higher (or lower) point at this window. */
+static int count_beyond(const struct series *all, int n, const struct hr_bench_row *row, bool higher)
 {
+	int count = 0;
+	for (int s = 0; s < n; s++)
+		for (int i = 0; i < all[s].n; i++) {
+			const struct hr_bench_row *other = all[s].rows[i];
+			bool same = fabs(hr_bench_window(other->arm) - hr_bench_window(row->arm)) < 0.01;
+			bool beyond = higher ? other->median_ts > row->median_ts : other->median_ts < row->median_ts;
+			count += same && beyond;
+		}
+	return count;
+}
+
+/* At each window the highest point is labelled above it and the lowest below. */
+static void put_points(FILE *f, const struct plot *p, const struct series *all, int n, int colour)
+{
+	const struct series *s = &all[colour];
 	for (int i = 0; i < s->n; i++) {
 		const struct hr_bench_row *row = s->rows[i];
-		double                     x = px(p, row->arm->info.window_layers), y = py(p, row->median_ts);
+		double                     x = px(p, hr_bench_window(row->arm)), y = py(p, row->median_ts);
+		bool above = !count_beyond(all, n, row, true), below = !above && !count_beyond(all, n, row, false);
 		fprintf(f, "<line class=\"spread c%d\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", colour, x,
 		        x, py(p, row->min_ts), py(p, row->max_ts));
 		if (row->predicted_ns > 0)
@@ -185,41 +200,49 @@ static void put_points(FILE *f, const struct plot *p, const struct series *s, in
 		        "%.2f, efficiency %.2f</title></circle>",
 		        colour, x, y, hr_bench_window_name(row->arm).s, row->median_ts,
 		        speed_of(row, row->predicted_ns), row->efficiency);
+		double label = above ? fmin(y, py(p, row->max_ts)) - 11 : fmax(y, py(p, row->min_ts)) + 19;
 		if (above || below)
-			fprintf(f, "<text class=\"value\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x,
-			        above ? y - 13 : y + 22, i ? "end" : "middle", figures3(row->median_ts).s);
+			fprintf(f, "<text class=\"value\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n", x,
+			        label, figures3(row->median_ts).s);
 	}
+}
+
+/* The axis of windows: in layers, or with budgets in per cent of the weights. */
+static int whole_window(const struct hr_bench *b)
+{
+	return b->arms[0].by_budget ? 100 : hr_model_info(b->model)->n_layers;
+}
+
+static const char *window_title(const struct hr_bench *b)
+{
+	return b->arms[0].by_budget ? "% of the weights on the device" : "layers on the device";
 }
 
 void hr_bench_chart_speed(FILE *f, const struct hr_bench *b, bool decode)
 {
 	struct series series[MAX_SERIES];
-	int           n = find_series(b, decode, series), n_layers = hr_model_info(b->model)->n_layers;
-	struct plot   p = {.left = 62, .top = 40, .width = 440, .height = 240, .x_max = n_layers, .y_max = 1e-3};
+	int           n = find_series(b, decode, series), most = whole_window(b);
+	struct plot   p = {.left = 62, .top = 40, .width = 440, .height = 240, .x_max = most, .y_max = 1e-3};
 	for (int s = 0; s < n; s++)
 		for (int i = 0; i < series[s].n; i++)
-			p.y_max = fmax(p.y_max, fmax(series[s].rows[i]->max_ts, curve_at(series[s].rows[i], CEILING)));
+			p.y_max =
+			    fmax(fmax(p.y_max, series[s].rows[i]->max_ts),
+			         fmax(curve_at(series[s].rows[i], CEILING), curve_at(series[s].rows[i], PREDICTED)));
 	double step = nice_step(p.y_max, 5);
-	p.y_max = ceil(p.y_max * 1.06 / step) * step;
+	p.y_max = ceil(p.y_max * 1.12 / step) * step; /* room for the label of the highest point */
 	begin_svg(f, decode ? "speed-decode" : "speed-prefill",
 	          decode ? "decode speed over the window" : "prefill speed over the window", 530, 330 + 20 * n);
 	y_axis(f, &p, "tokens/s");
-	double x_step = fmax(1, nice_step(n_layers, 6));
-	for (double x = 0; x < n_layers - x_step / 2; x += x_step)
+	double x_step = fmax(1, nice_step(most, 6));
+	for (double x = 0; x < most - x_step / 2; x += x_step)
 		layer_tick(f, &p, (int)x);
-	layer_tick(f, &p, n_layers);
-	x_title(f, &p, "layers on the device");
+	layer_tick(f, &p, most); /* the full load */
+	x_title(f, &p, window_title(b));
 	for (int s = 0; s < n; s++) {
 		put_curve(f, &p, &series[s], CEILING, s);
 		put_curve(f, &p, &series[s], PREDICTED, s);
 		put_curve(f, &p, &series[s], MEASURED, s);
-		double at_end = series[s].rows[series[s].n - 1]->median_ts;
-		bool   above = true, below = true;
-		for (int other = 0; other < n; other++) {
-			above &= series[other].rows[series[other].n - 1]->median_ts <= at_end;
-			below &= series[other].rows[series[other].n - 1]->median_ts >= at_end;
-		}
-		put_points(f, &p, &series[s], s, above, below);
+		put_points(f, &p, series, n, s);
 		double y = p.top + p.height + 58 + 20 * s;
 		fprintf(f,
 		        "<circle class=\"point c%d\" cx=\"70\" cy=\"%.1f\" r=\"4\"/><text class=\"legend\" x=\"82\" "
@@ -285,7 +308,7 @@ void hr_bench_chart_memory(FILE *f, const struct hr_bench *b)
 		        px(&p, i + 0.5), py(&p, sum) - 6, hr_cli_bytes((uint64_t)(sum * 1e9)).s);
 		x_tick(f, &p, i + 0.5, hr_bench_window_name(rows[i]->arm).s);
 	}
-	x_title(f, &p, "layers on the device");
+	x_title(f, &p, window_title(b));
 	for (int k = 0; k < 4; k++)
 		fprintf(f,
 		        "<rect class=\"%s\" x=\"%d\" y=\"%.1f\" width=\"11\" height=\"11\"/><text class=\"legend\" "
@@ -503,8 +526,9 @@ void hr_bench_chart_pass(FILE *f, const struct hr_bench_arm *arm, const struct h
 	for (double x = 0; x <= axis_ms * 1.0001; x += step) {
 		fprintf(f, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", px(&p, x),
 		        px(&p, x), p.top, at);
-		fprintf(f, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%g%s</text>\n",
-		        px(&p, x), at + 16, x, x + step > axis_ms * 1.0001 ? " ms" : "");
+		bool last = x + step > axis_ms * 1.0001;
+		fprintf(f, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%g%s</text>\n", px(&p, x),
+		        at + 16, last ? "end" : "middle", x, last ? " ms" : "");
 	}
 	put_stalls(f, &p, pass, tops[2], 30);
 	for (int k = 0; k < 4; k++) {

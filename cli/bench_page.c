@@ -103,7 +103,10 @@ static void put_keys(FILE *f, const struct hr_bench *b)
 	}
 	if (small) {
 		snprintf(value, sizeof value, "%.1f tokens/s", small->median_ts);
-		snprintf(what, sizeof what, "with %s of %s of weights on the device",
+		int n = 0;
+		if (full && full->n && full->median_ts > 0)
+			n = snprintf(what, sizeof what, "%.0f %% of that, ", 100 * small->median_ts / full->median_ts);
+		snprintf(what + n, sizeof what - (size_t)n, "with %s of %s of weights on the device",
 		         hr_cli_bytes(small->arm->info.device_bytes).s,
 		         hr_cli_bytes(hr_model_info(b->model)->weight_bytes).s);
 		put_key(f, value, what);
@@ -166,9 +169,11 @@ static void put_speed(FILE *f, const struct hr_bench *b)
 		hr_bench_chart_speed(f, b, decode);
 		fprintf(f, "</figure>\n");
 	}
-	fprintf(f, "</div>\n<figure class=\"one\"><h2>Where the time of a pass goes</h2><figcaption>One bar for "
-	           "each window, one pass "
-	           "of the decode (or of the prefill, where nothing was decoded).</figcaption>\n");
+	fprintf(f,
+	        "</div>\n<figure class=\"one\"><h2>Where the time of a pass goes</h2><figcaption>One bar for "
+	        "each window, one pass "
+	        "of the decode (else of the prefill), %d sequence%s.</figcaption>\n",
+	        b->arms[0].n_seqs, b->arms[0].n_seqs > 1 ? "s" : "");
 	hr_bench_chart_share(f, b);
 	fprintf(f, "</figure>\n<div class=\"two\">\n<figure><h2>Memory over the window</h2><figcaption>What a "
 	           "plan takes on the device: layers that stay, "
@@ -191,7 +196,7 @@ static int choose_arms(const struct hr_bench *b, const struct hr_bench_arm *arms
 		    b->arms[i].n_seqs == b->arms[0].n_seqs)
 			all[n++] = &b->arms[i];
 	for (int i = 0; i < n; i++)
-		for (int j = i; j > 0 && all[j]->info.window_layers < all[j - 1]->info.window_layers; j--) {
+		for (int j = i; j > 0 && hr_bench_window(all[j]) < hr_bench_window(all[j - 1]); j--) {
 			const struct hr_bench_arm *t = all[j];
 			all[j] = all[j - 1];
 			all[j - 1] = t;
@@ -219,8 +224,9 @@ static void put_passes(FILE *f, const struct hr_bench *b)
 	for (int i = 0; i < n; i++) {
 		const struct hr_bench_pass *m = &arms[i]->measured, *p = &arms[i]->predicted;
 		double                      axis = fmax(m->ms, p->ms);
-		fprintf(f, "<h3>Window %d: %s, %d slots <small>measured, %.1f ms</small></h3>\n",
-		        arms[i]->info.window_layers, hr_cli_residents(&arms[i]->info).s, arms[i]->info.slots, m->ms);
+		fprintf(f, "<h3>Window %s: %s, %d slots <small>measured, %.1f ms</small></h3>\n",
+		        hr_bench_window_name(arms[i]).s, hr_cli_residents(&arms[i]->info).s, arms[i]->info.slots,
+		        m->ms);
 		hr_bench_chart_pass(f, arms[i], m, axis);
 		if (p->n) {
 			fprintf(f, "<h3><small>predicted, %.1f ms</small></h3>\n", p->ms);
