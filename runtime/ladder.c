@@ -19,8 +19,8 @@
 #include "runtime/ladder.h"
 
 #include "base/error.h"
+#include "base/text.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,15 +46,6 @@ static bool is_gpu(const struct climb *c) { return device_of(c) && !device_of(c)
 
 /* ---- What is known of the device ------------------------------------------------ */
 
-__attribute__((format(printf, 3, 4))) static void append(char *text, size_t capacity, const char *fmt, ...)
-{
-	size_t  n = strlen(text);
-	va_list args;
-	va_start(args, fmt);
-	vsnprintf(text + n, capacity - n, fmt, args);
-	va_end(args);
-}
-
 /* Append "X has 1.0 of 8.0 MiB free; python (pid 7) holds 6.5 MiB." */
 static void describe_memory(const struct climb *c, char *text, size_t capacity)
 {
@@ -63,23 +54,23 @@ static void describe_memory(const struct climb *c, char *text, size_t capacity)
 	struct hr_device_facts  facts = {0};
 	if (device->ops->memory(device, &m))
 		return;
-	append(text, capacity, "%s has %.1f of %.1f MiB free", device->name, mib(m.free_bytes),
-	       mib(m.total_bytes));
+	hr__text_append(text, capacity, "%s has %.1f of %.1f MiB free", device->name, mib(m.free_bytes),
+	                mib(m.total_bytes));
 	if (device->ops->describe)
 		device->ops->describe(device, &facts);
 	for (int i = 0; i < facts.n_holders; i++) {
 		const struct hr_device_holder *h = &facts.holders[i];
-		append(text, capacity, "%s %s (pid %u) holds ", i ? "," : ";", h->name[0] ? h->name : "a process",
-		       h->pid);
+		hr__text_append(text, capacity, "%s %s (pid %u) holds ", i ? "," : ";",
+		                h->name[0] ? h->name : "a process", h->pid);
 		if (h->bytes)
-			append(text, capacity, "%.1f MiB", mib(h->bytes));
+			hr__text_append(text, capacity, "%.1f MiB", mib(h->bytes));
 		else
-			append(text, capacity, "an unknown part");
+			hr__text_append(text, capacity, "an unknown part");
 	}
 	if (!facts.n_holders)
-		append(text, capacity, "; %.1f MiB are held by the driver and other processes",
-		       mib(m.total_bytes - m.free_bytes - m.allocated_bytes));
-	append(text, capacity, ".");
+		hr__text_append(text, capacity, "; %.1f MiB are held by the driver and other processes",
+		                mib(m.total_bytes - m.free_bytes - m.allocated_bytes));
+	hr__text_append(text, capacity, ".");
 }
 
 /* What the device would hand out now: all but half of its margin, and a little for sizes
@@ -155,7 +146,7 @@ static bool shrink_window(struct climb *c, uint64_t need, const char *why)
 	uint64_t less = need - need / 32;
 	char     reason[1000] = "";
 	c->now.device_memory_bytes = most < less ? most : less;
-	append(reason, sizeof reason, "%s ", why);
+	hr__text_append(reason, sizeof reason, "%s ", why);
 	if (is_gpu(c))
 		describe_memory(c, reason, sizeof reason);
 	return c->now.device_memory_bytes && step(c, RUNG_WINDOW, reason);
@@ -212,7 +203,7 @@ static bool leave_gpu(struct climb *c, const struct hr_error *why)
 	if (!known || !is_gpu(c) || (asked && strcmp(asked, "auto")))
 		return false;
 	char reason[sizeof c->l->backend->fallback] = "The CPU is used: ";
-	append(reason, sizeof reason, "%s ", why->message);
+	hr__text_append(reason, sizeof reason, "%s ", why->message);
 	describe_memory(c, reason, sizeof reason);
 	hr__backend_close(c->l->backend);
 	c->now = *c->l->asked;
@@ -317,17 +308,17 @@ static void append_flags(const struct climb *failed, char *text, size_t capacity
 	asked.on_notice = NULL;
 	struct climb c = begin(&l);
 	if (climb(&c, NULL)) {
-		append(text, capacity, " --device cpu");
+		hr__text_append(text, capacity, " --device cpu");
 		return;
 	}
-	append(text, capacity, " --device-memory %lluKiB",
-	       (unsigned long long)(plan->placement.device_bytes + 1023) / 1024);
+	hr__text_append(text, capacity, " --device-memory %lluKiB",
+	                (unsigned long long)(plan->placement.device_bytes + 1023) / 1024);
 	if (plan->info.n_batch != c.wanted.n_batch)
-		append(text, capacity, " -b %d", plan->info.n_batch);
+		hr__text_append(text, capacity, " -b %d", plan->info.n_batch);
 	if (plan->info.n_seqs != c.wanted.n_seqs)
-		append(text, capacity, " -np %d", plan->info.n_seqs);
+		hr__text_append(text, capacity, " -np %d", plan->info.n_seqs);
 	if (plan->info.n_ctx != c.wanted.n_ctx)
-		append(text, capacity, " -c %d", plan->info.n_ctx);
+		hr__text_append(text, capacity, " -c %d", plan->info.n_ctx);
 	hr_plan_free(plan);
 }
 
@@ -336,9 +327,9 @@ static void explain(const struct climb *c, struct hr_error *err)
 {
 	if (!err || !is_gpu(c) || (err->code != HR_EDEVMEM && err->code != HR_EBUDGET))
 		return;
-	append(err->message, sizeof err->message, " ");
+	hr__text_append(err->message, sizeof err->message, " ");
 	describe_memory(c, err->message, sizeof err->message);
-	append(err->message, sizeof err->message, " What fits now:");
+	hr__text_append(err->message, sizeof err->message, " What fits now:");
 	append_flags(c, err->message, sizeof err->message);
 }
 

@@ -3,10 +3,10 @@
  * they are measured again. */
 #include "runtime/machine.h"
 
+#include "base/text.h"
 #include "base/topology.h"
 
 #include <glob.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,15 +14,6 @@
 #include <sys/sysmacros.h>
 #define XXH_STATIC_LINKING_ONLY /* the state is a variable */
 #include <xxhash.h>
-
-__attribute__((format(printf, 3, 4))) static void append(char *key, size_t size, const char *fmt, ...)
-{
-	size_t  n = strlen(key);
-	va_list args;
-	va_start(args, fmt);
-	vsnprintf(key + n, size - n, fmt, args);
-	va_end(args);
-}
 
 /* The first line of a file, its end trimmed; empty without one. */
 static void read_line(const char *path, char line[128])
@@ -51,8 +42,9 @@ static void append_drive(char *key, size_t size, const struct hr_file *file)
 		snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s", major(st.st_dev), minor(st.st_dev), places[i]);
 		read_line(path, name);
 	}
-	append(key, size, "; drive %u:%u%s%s, file system %lx%s", major(st.st_dev), minor(st.st_dev),
-	       *name ? " " : "", name, (unsigned long)fs.f_type, file->fd_direct < 0 ? ", not direct" : "");
+	hr__text_append(key, size, "; drive %u:%u%s%s, file system %lx%s", major(st.st_dev), minor(st.st_dev),
+	                *name ? " " : "", name, (unsigned long)fs.f_type,
+	                file->fd_direct < 0 ? ", not direct" : "");
 }
 
 /* What follows "NAME :" in the first line that begins so, of the first file that fits `pattern`. */
@@ -63,7 +55,7 @@ static void append_line(char *key, size_t size, const char *pattern, const char 
 	FILE  *f = !glob(pattern, 0, NULL, &found) && found.gl_pathc ? fopen(found.gl_pathv[0], "re") : NULL;
 	while (f && fgets(line, sizeof line, f)) {
 		if (!strncmp(line, name, strlen(name)) && sscanf(line + strlen(name), " : %127[^\n]", value) == 1) {
-			append(key, size, "; %s", value);
+			hr__text_append(key, size, "; %s", value);
 			break;
 		}
 	}
@@ -80,14 +72,14 @@ void hr__machine_key(char *key, size_t size, const struct hr_model *model, const
 	const char *isa = o->cpu_isa ? o->cpu_isa : "auto";
 	char        driver[128];
 	key[0] = 0;
-	append(key, size, "headrace %s; %s; %d threads of %d, %s", HEADRACE_VERSION, device,
-	       o->n_threads ? o->n_threads : hr_topology_n_cores(), hr_topology_n_cores(), isa);
+	hr__text_append(key, size, "headrace %s; %s; %d threads of %d, %s", HEADRACE_VERSION, device,
+	                o->n_threads ? o->n_threads : hr_topology_n_cores(), hr_topology_n_cores(), isa);
 	append_line(key, size, "/proc/cpuinfo", "model name");
 	append_line(key, size, "/proc/driver/nvidia/gpus/*/information", "Model");
 	read_line("/proc/driver/nvidia/version", driver);
 	if (*driver)
-		append(key, size, "; driver %s", driver);
-	append(key, size, "; reader %s", reader);
+		hr__text_append(key, size, "; driver %s", driver);
+	hr__text_append(key, size, "; reader %s", reader);
 	append_drive(key, size, &model->checkpoint.files[0]);
 }
 
