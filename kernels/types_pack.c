@@ -8,7 +8,9 @@
  * the extremes in are tried; each gives quants, these give the scale (and the minimum)
  * of least squares, and the best is kept. Errors of large weights count more, for they
  * are multiplied with more. The parts' scales are then rounded themselves, and quants
- * chosen anew with what was stored. */
+ * chosen anew with what was stored.
+ *
+ * What is infinite or no number spoils its own block and nothing else. */
 #include "kernels/types_blocks.h"
 
 #include <math.h>
@@ -24,12 +26,14 @@ void hr__pack_HR_TYPE_Q8_0(const float *src, void *dst, size_t n)
 			amax = fmaxf(amax, fabsf(src[i + j]));
 		float d = amax / 127, inverse = d != 0 ? 1 / d : 0;
 		hr__store_u16(block, hr__f32_to_f16(d));
-		for (int j = 0; j < BLOCK; j++)
-			block[2 + j] = (uint8_t)(int8_t)roundf(src[i + j] * inverse);
+		for (int j = 0; j < BLOCK; j++) {
+			float q = roundf(src[i + j] * inverse);
+			block[2 + j] = (uint8_t)(int8_t)(fabsf(q) <= 127 ? q : 0);
+		}
 	}
 }
 
-static int cut(float x, int max) { return x <= 0 ? 0 : x >= (float)max ? max : (int)x; }
+static int cut(float x, int max) { return !(x > 0) ? 0 : x >= (float)max ? max : (int)x; }
 
 /* q = floor((x - zero) * inverse + shift), cut to 0..max: nibbles, and fifth bits where max is 31. */
 static void pack_quants(const float *src, uint8_t *high, uint8_t *nibbles, float zero, float inverse,
@@ -134,7 +138,7 @@ void hr__pack_HR_TYPE_MXFP4(const float *src, void *dst, size_t n)
 
 static int nearest(float x, int min, int max)
 {
-	return x <= (float)min ? min : x >= (float)max ? max : (int)lrintf(x);
+	return !(x > (float)min) ? min : x >= (float)max ? max : (int)lrintf(x);
 }
 
 /* x = scale * q - min for n elements, q in 0..max, min >= 0. */
