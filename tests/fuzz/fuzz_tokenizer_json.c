@@ -1,35 +1,9 @@
 /* Fuzzes reading a tokenizer.json: arbitrary bytes are a vocabulary or an error with a sentence,
  * and a vocabulary that is accepted can encode a text and give the bytes of every id. */
+#include "fuzz_directory.h"
 #include "runtime/tokenizer/tokenizer.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-static char directory[] = "/tmp/headrace-fuzz-XXXXXX";
-static char path[64];
-
-static void remove_directory(void)
-{
-	unlink(path);
-	rmdir(directory);
-}
-
-static void write_file(const uint8_t *data, size_t n)
-{
-	if (!path[0]) {
-		if (!mkdtemp(directory))
-			abort();
-		snprintf(path, sizeof path, "%s/tokenizer.json", directory);
-		atexit(remove_directory);
-	}
-	FILE *f = fopen(path, "wb");
-	if (!f || fwrite(data, 1, n, f) != n || fclose(f))
-		abort();
-}
 
 static void use(const struct hr_tokenizer *t)
 {
@@ -52,8 +26,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct hr_vocab      v = {0};
 	struct hr_tokenizer *t = NULL;
 	struct hr_error      err = {0};
-	write_file(data, n);
-	int rc = hr_vocab_read_hf(&v, directory, &err);
+	fuzz_make_directory();
+	fuzz_write_file("tokenizer.json", data, n);
+	int rc = hr_vocab_read_hf(&v, fuzz_directory, &err);
 	if (!rc)
 		rc = hr_tokenizer_new(&t, &v, &err);
 	if (rc && (rc != err.code || !err.message[0]))
