@@ -102,6 +102,7 @@ static int submit(struct hr_session *session, const struct setting *s, int n_voc
 	r.n_ids = (size_t)s->n_prompt;
 	r.max_new_tokens = s->n_gen + 1; /* the prefill itself samples the first */
 	r.ignore_eos = true;
+	r.hash_logits = false;
 	int rc = hr_session_submit(session, &r, id, err);
 	free(ids);
 	return rc;

@@ -164,6 +164,7 @@ static int submit(struct hr_session *session, const struct hr_bench_arm *arm, in
 	r.n_ids = (size_t)n;
 	r.max_new_tokens = max_new_tokens;
 	r.ignore_eos = true;
+	r.hash_logits = false;
 	int rc = ids ? hr_session_submit(session, &r, id, err) : HR_ENOMEM;
 	free(ids);
 	return rc;

@@ -91,6 +91,7 @@ int hr_cli_job_submit(struct hr_cli_job *job, struct hr_session *session, const 
 	request.max_new_tokens = job->max_new_tokens;
 	request.ignore_eos = o->ignore_eos;
 	request.sampling = o->sampling;
+	request.hash_logits = o->json || o->stats;
 	return hr_session_submit(session, &request, &job->id, &err) ? hr_cli_fail_error(&err) : HR_EXIT_OK;
 }
 

@@ -84,6 +84,12 @@ struct hr_batch {
 	const int32_t *length; /* NULL: a token sees what stands before it; else all length[seq] of its own */
 };
 
+#define HR_TOP_MAX 64 /* of a row, at most */
+struct hr_top {
+	float   value;
+	int32_t id;
+};
+
 struct hr_ops;
 
 struct hr_ops_table {
@@ -146,6 +152,11 @@ struct hr_ops_table {
 
 	/* y[i] += x[i] for i < n. */
 	int (*add)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x, int64_t n);
+
+	/* top[n][k] = the k <= HR_TOP_MAX largest of each row of x[n][cols], the largest first, of equal ones
+	 * the lower id first (-0 is 0); what follows the last number are NaNs. NULL: the host looks itself. */
+	int (*top)(struct hr_ops *ops, struct hr_stream *stream, struct hr_top *top, const float *x, int32_t n,
+	           int32_t cols, int32_t k);
 
 	void (*close)(struct hr_ops *ops);
 };

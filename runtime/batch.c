@@ -35,6 +35,20 @@ static void add_job(struct hr_pass *p, struct hr_job *job, int room, int output_
 		p->max_context = job->n_past + n;
 }
 
+/* As many of the largest logits as every job that has outputs will do with; 0: one needs all. */
+static int top_of(struct hr_job *const *running, int n_seqs)
+{
+	int most = 0;
+	for (int row = 0; row < n_seqs; row++) {
+		const struct hr_job *job = running[row];
+		int                  n = job && job->n_outputs ? hr__job_top(job) : -1;
+		if (n == 0)
+			return 0;
+		most = n > most ? n : most;
+	}
+	return most;
+}
+
 void hr__batch_compose(struct hr_pass *p, struct hr_job *const *running, int n_seqs, int n_batch,
                        int max_outputs)
 {
@@ -55,6 +69,7 @@ void hr__batch_compose(struct hr_pass *p, struct hr_job *const *running, int n_s
 			int output_room = max_outputs - p->n_outputs - n_running;
 			add_job(p, job, room > 0 ? room : 0, output_room);
 		}
+	p->n_top = top_of(running, n_seqs);
 	p->chunk_begin[0] = 0;
 	p->chunk_begin[1] = p->n_tokens;
 }

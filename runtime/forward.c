@@ -376,17 +376,32 @@ static int compute_layer(struct hr_forward *f, int i, const void *weights)
 	return 0;
 }
 
+/* The logits on their way to the host, or, where they are enough, the largest of them: a few bytes
+ * instead of four for every word of the vocabulary. */
+static int fetch_logits(struct hr_forward *f)
+{
+	const struct hr_device_ops *dev = f->o.device->ops;
+	struct hr_ops              *ops = f->o.ops;
+	struct hr_pass             *p = &f->pass;
+	size_t                      n = (size_t)p->n_outputs;
+	if (!ops->table->top)
+		p->n_top = 0;
+	if (!p->n_top)
+		return dev->copy(f->o.compute, p->logits, f->b.logits, n * (size_t)f->dims.n_logits * sizeof(float));
+	TRY(ops->table->top(ops, f->o.compute, f->b.top, f->b.logits, p->n_outputs, f->dims.n_logits, p->n_top));
+	return dev->copy(f->o.compute, p->top, f->b.top, n * (size_t)p->n_top * sizeof *p->top);
+}
+
 /* The results on their way to the host. */
 static int fetch_results(struct hr_forward *f)
 {
 	const struct hr_device_ops *dev = f->o.device->ops;
 	const struct hr_pass       *p = &f->pass;
-	size_t                      logits = (size_t)p->n_outputs * (size_t)f->dims.n_logits * sizeof(float);
 	size_t                      states = (size_t)p->n_tokens * (size_t)f->dims.n_embd * sizeof(float);
 	if (f->dims.encoder && p->n_outputs)
 		TRY(classify(f));
-	if (logits)
-		TRY(dev->copy(f->o.compute, p->logits, f->b.logits, logits));
+	if (p->n_outputs)
+		TRY(fetch_logits(f));
 	if (p->keep_states && p->states != f->b.x)
 		TRY(dev->copy(f->o.compute, p->states, f->b.x, states));
 	TRY(dev->event_record(f->end, f->o.compute));

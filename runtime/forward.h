@@ -20,21 +20,24 @@ struct hr_forward;
  * as many texts as plan->n_pass tokens have room for, each text whole in one chunk. There seq[t] is
  * the row, in its chunk, at which t's text begins, and length of that row its tokens. */
 struct hr_pass {
-	int      n_tokens, n_seqs, n_outputs;
-	int      n_chunks;
-	int32_t *chunk_begin; /* [n_chunks + 1] rows of the pass */
-	int32_t *ids;         /* [n_pass] */
-	int32_t *pos;         /* [n_pass] */
-	int32_t *seq;         /* [n_pass] */
-	int32_t *types;       /* [n_pass] encoder: kind of segment */
-	int32_t *length;      /* [n_pass] encoder */
-	int32_t *page_table;  /* [n_seqs][max_pages] decoder */
-	int32_t *outputs;     /* [max_outputs] rows of the pass whose logits are wanted */
-	float   *logits;      /* [max_outputs][n_logits] the result: over the vocabulary, or the labels */
-	float   *states;      /* [n_pass][n_embd] encoder: the last layer's output, when keep_states */
-	bool     keep_states;
-	int      max_pages;
-	int      max_context; /* largest pos + 1 */
+	int            n_tokens, n_seqs, n_outputs;
+	int            n_chunks;
+	int32_t       *chunk_begin; /* [n_chunks + 1] rows of the pass */
+	int32_t       *ids;         /* [n_pass] */
+	int32_t       *pos;         /* [n_pass] */
+	int32_t       *seq;         /* [n_pass] */
+	int32_t       *types;       /* [n_pass] encoder: kind of segment */
+	int32_t       *length;      /* [n_pass] encoder */
+	int32_t       *page_table;  /* [n_seqs][max_pages] decoder */
+	int32_t       *outputs;     /* [max_outputs] rows of the pass whose logits are wanted */
+	float         *logits;      /* [max_outputs][n_logits] the result: over the vocabulary, or the labels */
+	struct hr_top *top;         /* [max_outputs][n_top] the result instead, when n_top */
+	int            n_top; /* 0, or as many of the largest logits of each output will do; 0 after a pass that
+	                       * has them all nonetheless */
+	float *states;        /* [n_pass][n_embd] encoder: the last layer's output, when keep_states */
+	bool   keep_states;
+	int    max_pages;
+	int    max_context; /* largest pos + 1 */
 };
 
 /* Device bytes for activations, batch arrays, logits and workspace. */
@@ -60,7 +63,7 @@ void hr__forward_close(struct hr_forward *f); /* NULL is fine */
 /* The caller's side of a pass; owned by the forward. */
 struct hr_pass *hr__forward_pass(struct hr_forward *f);
 
-/* Run it; blocks until the logits are in pass->logits. n_outputs may be 0. */
+/* Run it; blocks until the logits are in pass->logits, or the largest in pass->top. n_outputs may be 0. */
 int hr__forward_run(struct hr_forward *f, struct hr_error *err);
 
 #endif

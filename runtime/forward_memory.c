@@ -74,6 +74,8 @@ static void *take(uintptr_t *at, size_t bytes)
 	return p;
 }
 
+static bool has_top(const struct hr_ops *ops) { return ops->table->top != NULL; }
+
 /* Lay the arena out from address `at`; returns its end. */
 static uintptr_t lay_out(struct hr_buffers *b, const struct hr_plan *plan, const struct hr_ops *ops,
                          uintptr_t at)
@@ -93,6 +95,7 @@ static uintptr_t lay_out(struct hr_buffers *b, const struct hr_plan *plan, const
 	b->out = take(&at, out * (size_t)d.n_embd * f);
 	b->dense = take(&at, d.dense ? out * (size_t)d.n_embd * f : 0);
 	b->logits = take(&at, out * (size_t)d.n_logits * f);
+	b->top = take(&at, has_top(ops) ? out * HR_TOP_MAX * sizeof *b->top : 0);
 	for (int i = 0; i < 2; i++)
 		b->freqs[i] = take(&at, (size_t)h->n_rot / 2 * f);
 	b->table = take(&at, n * hr__embedding_row_bytes(plan->model));
@@ -210,6 +213,7 @@ static uintptr_t lay_out_host(struct hr_forward *f, uintptr_t at)
 	f->row_ids = take(&at, (size_t)d->n_batch * sizeof(int32_t));
 	p->chunk_begin = take(&at, ((size_t)d->n_pass + 1) * sizeof(int32_t));
 	p->logits = take(&at, (size_t)d->n_outputs * (size_t)d->n_logits * sizeof(float));
+	p->top = take(&at, has_top(f->o.ops) ? (size_t)d->n_outputs * HR_TOP_MAX * sizeof *p->top : 0);
 	f->host_table = take(&at, (size_t)d->n_batch * hr__embedding_row_bytes(f->o.model));
 	p->states = take(&at, copies_states ? (size_t)d->n_pass * (size_t)d->n_embd * sizeof(float) : 0);
 	if (d->encoder && !copies_states)

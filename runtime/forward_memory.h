@@ -14,25 +14,26 @@ struct hr_dims {
 
 /* Where everything lies in the arena; shapes as in ops.h. */
 struct hr_buffers {
-	float   *x;        /* [n_pass][n_embd] the residual stream */
-	float   *h;        /* [n_batch][n_embd] normed */
-	float   *q;        /* [n_batch][q_dim] */
-	float   *k, *v;    /* [n_batch][kv_dim] */
-	float   *qkv;      /* [n_batch][qkv_dim] by heads, before it becomes q, k and v */
-	float   *attn;     /* [n_batch][q_dim] */
-	float   *gate;     /* [n_batch][n_ff] */
-	float   *up;       /* [n_batch][n_ff] */
-	float   *out;      /* [n_outputs][n_embd] */
-	float   *dense;    /* [n_outputs][n_embd] */
-	float   *logits;   /* [n_outputs][n_logits] */
-	float   *freqs[2]; /* [n_rot / 2] of layers that see all, and of those that slide */
-	char    *table;    /* [n_batch][embedding row bytes] when read by rows */
-	int32_t *ids;      /* [n_pass] and so on, as struct hr_pass: one block, one copy */
-	int32_t *pos, *seq, *types, *length, *outputs, *page_table;
-	int32_t *thirds;       /* [n_batch * n_heads] 0, 3, 6, ...: rows of a head each out of qkv by heads */
-	float   *random_dense; /* [n_embd][n_embd], and */
-	float   *random_head;  /* [n_logits][n_embd]: in the place of a classifier that is not there */
-	char    *workspace;
+	float         *x;        /* [n_pass][n_embd] the residual stream */
+	float         *h;        /* [n_batch][n_embd] normed */
+	float         *q;        /* [n_batch][q_dim] */
+	float         *k, *v;    /* [n_batch][kv_dim] */
+	float         *qkv;      /* [n_batch][qkv_dim] by heads, before it becomes q, k and v */
+	float         *attn;     /* [n_batch][q_dim] */
+	float         *gate;     /* [n_batch][n_ff] */
+	float         *up;       /* [n_batch][n_ff] */
+	float         *out;      /* [n_outputs][n_embd] */
+	float         *dense;    /* [n_outputs][n_embd] */
+	float         *logits;   /* [n_outputs][n_logits] */
+	struct hr_top *top;      /* [n_outputs][HR_TOP_MAX] where the operations have it */
+	float         *freqs[2]; /* [n_rot / 2] of layers that see all, and of those that slide */
+	char          *table;    /* [n_batch][embedding row bytes] when read by rows */
+	int32_t       *ids;      /* [n_pass] and so on, as struct hr_pass: one block, one copy */
+	int32_t       *pos, *seq, *types, *length, *outputs, *page_table;
+	int32_t       *thirds; /* [n_batch * n_heads] 0, 3, 6, ...: rows of a head each out of qkv by heads */
+	float         *random_dense; /* [n_embd][n_embd], and */
+	float         *random_head;  /* [n_logits][n_embd]: in the place of a classifier that is not there */
+	char          *workspace;
 };
 
 struct hr_forward {

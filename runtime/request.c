@@ -10,6 +10,7 @@ void hr_request_init(struct hr_request *r)
 	*r = (struct hr_request){
 	    .add_special = true,
 	    .parse_special = true,
+	    .hash_logits = true,
 	    .sampling = {.top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64},
 	};
 }
@@ -91,6 +92,7 @@ int hr__job_new(struct hr_job **out, const struct hr_model *model, const struct 
 	XXH64_reset(&job->hash, 0);
 	job->ignore_eos = r->ignore_eos;
 	job->logits_all = r->logits_all;
+	job->hash_logits = r->hash_logits;
 	job->on_logits = r->on_logits;
 	job->user = r->user;
 	job->submit_ns = hr__now_ns();
@@ -123,12 +125,19 @@ void hr__job_finish(struct hr_job *job, enum hr_finish finish)
 		job->finish = HR_FINISH_ERROR;
 }
 
+int hr__job_top(const struct hr_job *job)
+{
+	return job->hash_logits || job->on_logits ? 0 : hr__sampler_top(&job->sampler);
+}
+
 int hr__job_sample(struct hr_job *job, const struct hr_model *model, const float *logits,
-                   struct hr_error *err)
+                   const struct hr_top *top, struct hr_error *err)
 {
 	size_t n_vocab = (size_t)model->checkpoint.hparams.n_vocab;
-	XXH64_update(&job->hash, logits, n_vocab * sizeof *logits);
-	int32_t token = hr__sampler_pick(&job->sampler, logits);
+	if (job->hash_logits)
+		XXH64_update(&job->hash, logits, n_vocab * sizeof *logits);
+	int32_t token =
+	    logits ? hr__sampler_pick(&job->sampler, logits) : hr__sampler_pick_top(&job->sampler, top);
 	hr__sampler_accept(&job->sampler, token);
 	job->tokens[job->n_prompt + job->n_new++] = token;
 	if (!job->first_token_ns)

@@ -30,7 +30,7 @@ struct hr_job {
 	struct hr_text_stream text;
 	XXH64_state_t         hash;
 
-	bool         ignore_eos, logits_all;
+	bool         ignore_eos, logits_all, hash_logits;
 	hr_logits_fn on_logits;
 	void        *user;
 	uint64_t     submit_ns, first_token_ns, finish_ns;
@@ -45,9 +45,13 @@ int  hr__job_new(struct hr_job **out, const struct hr_model *model, const struct
                  int n_ctx, struct hr_error *err);
 void hr__job_free(struct hr_job *job); /* NULL is fine; its pages must have been given back */
 
-/* Sample from the logits of the job's last output and add the token; sets finish. */
+/* How many of the largest logits of its outputs the job needs; 0: all of them. */
+int hr__job_top(const struct hr_job *job);
+
+/* Sample from the logits of the job's last output, or, when `logits` is NULL, from its hr__job_top()
+ * largest, and add the token; sets finish. */
 int hr__job_sample(struct hr_job *job, const struct hr_model *model, const float *logits,
-                   struct hr_error *err);
+                   const struct hr_top *top, struct hr_error *err);
 
 /* End the job: what its text held back becomes readable. */
 void hr__job_finish(struct hr_job *job, enum hr_finish finish);

@@ -128,6 +128,21 @@ static int weigh(struct hr_candidate *c, int n, const struct hr_sampling *o)
 	return kept;
 }
 
+/* Draw one of the n best candidates, which are sorted. */
+static int32_t draw(struct hr_sampler *s, int n)
+{
+	const struct hr_candidate *c = s->candidates;
+	double                     total = 0, at = 0;
+	n = weigh(s->candidates, n, &s->options);
+	for (int i = 0; i < n; i++)
+		total += c[i].p;
+	double drawn = next_uniform(&s->rng) * total;
+	for (int i = 0; i < n; i++)
+		if ((at += c[i].p) > drawn)
+			return c[i].id;
+	return c[n - 1].id;
+}
+
 int32_t hr__sampler_pick(struct hr_sampler *s, const float *logits)
 {
 	const struct hr_sampling *o = &s->options;
@@ -141,14 +156,24 @@ int32_t hr__sampler_pick(struct hr_sampler *s, const float *logits)
 	qsort(c, (size_t)n, sizeof *c, candidate_compare);
 	if (o->temperature == 0)
 		return c[0].id;
-	n = o->top_k && o->top_k < n ? o->top_k : n;
-	n = weigh(c, n, o);
-	double total = 0, at = 0;
+	return draw(s, o->top_k && o->top_k < n ? o->top_k : n);
+}
+
+int hr__sampler_top(const struct hr_sampler *s)
+{
+	const struct hr_sampling *o = &s->options;
+	if (o->repeat_penalty != 1)
+		return 0;
+	int n = o->temperature == 0 ? 1 : o->top_k < s->n_vocab ? o->top_k : s->n_vocab;
+	return n <= HR_TOP_MAX ? n : 0;
+}
+
+int32_t hr__sampler_pick_top(struct hr_sampler *s, const struct hr_top *top)
+{
+	int n = hr__sampler_top(s);
+	if (is_plain_greedy(&s->options))
+		return top[0].id;
 	for (int i = 0; i < n; i++)
-		total += c[i].p;
-	double draw = next_uniform(&s->rng) * total;
-	for (int i = 0; i < n; i++)
-		if ((at += c[i].p) > draw)
-			return c[i].id;
-	return c[n - 1].id;
+		s->candidates[i] = (struct hr_candidate){.logit = top[i].value, .id = top[i].id};
+	return draw(s, n);
 }

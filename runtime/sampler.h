@@ -3,6 +3,7 @@
 #define HR_RUNTIME_SAMPLER_H
 
 #include "headrace/headrace.h"
+#include "kernels/ops.h"
 
 struct hr_sampler {
 	struct hr_sampling   options;
@@ -23,5 +24,10 @@ void hr__sampler_accept(struct hr_sampler *s, int32_t token);
 
 /* The next token for logits[n_vocab]; the logits are not changed. Ties go to the lower id. */
 int32_t hr__sampler_pick(struct hr_sampler *s, const float *logits);
+
+/* How many of the largest logits are enough to pick from; 0: all are needed. */
+int hr__sampler_top(const struct hr_sampler *s);
+/* The same pick from those, in the order of hr_ops_table.top. */
+int32_t hr__sampler_pick_top(struct hr_sampler *s, const struct hr_top *top);
 
 #endif

@@ -402,9 +402,10 @@ static int settle(struct hr_session *s, const struct hr_pass *pass, struct hr_er
 			continue;
 		job->n_past += job->pass_tokens;
 		if (job->n_past == job->n_prompt + job->n_new) {
-			int          last = job->pass_output + job->n_outputs - 1;
-			const float *logits = pass->logits + (size_t)last * (size_t)n_vocab;
-			int          failed = hr__job_sample(job, s->model, logits, rc ? NULL : err);
+			int                  last = job->pass_output + job->n_outputs - 1;
+			const float         *logits = pass->n_top ? NULL : pass->logits + (size_t)last * (size_t)n_vocab;
+			const struct hr_top *top = pass->top + (size_t)last * (size_t)pass->n_top;
+			int                  failed = hr__job_sample(job, s->model, logits, top, rc ? NULL : err);
 			rc = rc ? rc : failed;
 		}
 		if (job->finish != HR_RUNNING)

@@ -282,8 +282,10 @@ struct hr_request {
 	const char *const *stop; /* strings that end the output, not part of it */
 	int                n_stop;
 	bool               logits_all;
-	hr_logits_fn       on_logits;
-	void              *user;
+	bool               hash_logits; /* true: keep logits_xxh64. Without it, and without on_logits, only what
+	                                 * sampling needs leaves a GPU; the tokens are the same */
+	hr_logits_fn on_logits;
+	void        *user;
 };
 void hr_request_init(struct hr_request *request);
 
@@ -307,8 +309,9 @@ struct hr_request_state {
 	enum hr_finish finish;
 	int            n_prompt_tokens;
 	int            n_new_tokens;
-	uint64_t       logits_xxh64;              /* over the raw bits of the logits of every sampled position */
-	uint64_t       first_token_ns, finish_ns; /* since submit; 0: not yet */
+	uint64_t       logits_xxh64;        /* over the raw bits of the logits of every sampled position; of
+	                                     * nothing without hash_logits */
+	uint64_t first_token_ns, finish_ns; /* since submit; 0: not yet */
 };
 int hr_session_state(struct hr_session *session, uint64_t id, struct hr_request_state *out);
 /* Generated ids so far; returns how many there are. */

@@ -60,6 +60,10 @@ int hr__cuda_activate(struct hr_ops *ops, struct hr_stream *stream, enum hr_acti
 int hr__cuda_soft_cap(struct hr_ops *ops, struct hr_stream *stream, float *x, float cap, int64_t n);
 int hr__cuda_add(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x, int64_t n);
 
+int hr__cuda_top(struct hr_ops *ops, struct hr_stream *stream, struct hr_top *top, const float *x, int32_t n,
+                 int32_t cols, int32_t k);
+size_t hr__cuda_top_scratch_bytes(int32_t max_cols);
+
 /* attention.cu chooses between the two kernels: attention_split.cu, attention_tiled.cu. */
 struct hr__cuda_attn {
 	float             *out;

@@ -16,9 +16,10 @@ static size_t workspace_bytes(const struct hr_ops *ops, int32_t max_tokens, int3
                               int32_t max_cols)
 {
 	(void)ops;
-	size_t scratch = hr__align_up(max_size(hr__cuda_matmul_scratch_bytes(max_tokens, max_rows, max_cols),
-	                                       hr__cuda_attention_scratch_bytes(max_cols)),
-	                              1024);
+	size_t matmul = hr__cuda_matmul_scratch_bytes(max_tokens, max_rows, max_cols);
+	size_t others =
+	    max_size(hr__cuda_attention_scratch_bytes(max_cols), hr__cuda_top_scratch_bytes(max_rows));
+	size_t scratch = hr__align_up(max_size(matmul, others), 1024);
 	size_t share = hr__align_up(scratch / 3 + 1, 1024);
 	return scratch + (share < HR_CUDA_BLAS_BYTES ? share : HR_CUDA_BLAS_BYTES);
 }
@@ -43,6 +44,7 @@ static const struct hr_ops_table cuda_table = {
     .activate = hr__cuda_activate,
     .soft_cap = hr__cuda_soft_cap,
     .add = hr__cuda_add,
+    .top = hr__cuda_top,
     .close = close_ops,
 };
 

@@ -113,6 +113,64 @@ static void test_streamed_is_resident(void **state)
 	streamed_is_resident(1, alone[other][exact_scale()]);
 }
 
+/* ---- Sampling from the largest logits alone ---------------------------------------- */
+
+enum { N_NEW = 12 };
+
+/* Two sequences under `sampling`; what they said, and how many bytes came back from the card. */
+static uint64_t sample(const struct hr_sampling *sampling, bool hash_logits, int32_t said[2][N_NEW])
+{
+	struct hr_error        err = {0};
+	struct hr_session     *session;
+	struct hr_plan_options o = exact_options(exact_model, NULL, 2, N_CTX);
+	uint64_t               id[2];
+	make_machine(0, 0);
+	assert_int_equal(hr_session_open(&session, exact_model, &o, &err), 0);
+	for (int i = 0; i < 2; i++) {
+		struct hr_request r;
+		hr_request_init(&r);
+		r.ids = exact_ids + i;
+		r.n_ids = 5;
+		r.max_new_tokens = N_NEW;
+		r.ignore_eos = true;
+		r.sampling = *sampling;
+		r.hash_logits = hash_logits;
+		assert_int_equal(hr_session_submit(session, &r, &id[i], &err), 0);
+	}
+	while (hr_session_step(session, &err) > 0)
+		;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(hr_session_tokens(session, id[i], said[i], N_NEW), N_NEW);
+	uint64_t bytes = cuda_on_cpu_bytes_to_host();
+	hr_session_close(session);
+	return bytes;
+}
+
+static void test_few_bytes_come_back(void **state)
+{
+	(void)state;
+	static const struct {
+		struct hr_sampling is;
+		uint64_t           bytes; /* a token */
+	} samplings[] = {
+	    {{.top_p = 1, .repeat_penalty = 1}, 8},
+	    {{.temperature = 1.5f, .top_k = 40, .top_p = 0.95f, .repeat_penalty = 1, .seed = 3}, 40 * 8},
+	    {{.temperature = 2, .top_k = 64, .top_p = 1, .min_p = 0.01f, .repeat_penalty = 1, .seed = 4}, 64 * 8},
+	    {{.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 5}, 0}, /* these need all logits */
+	    {{.temperature = 1, .top_k = 65, .top_p = 1, .repeat_penalty = 1, .seed = 5}, 0},
+	    {{.top_p = 1, .repeat_penalty = 1.1f, .repeat_last_n = 64}, 0},
+	};
+	uint64_t whole = (uint64_t)hr_model_info(exact_model)->n_vocab * sizeof(float);
+	exact_device = "cuda";
+	for (size_t i = 0; i < sizeof samplings / sizeof *samplings; i++) {
+		int32_t  all[2][N_NEW], few[2][N_NEW];
+		uint64_t bytes = samplings[i].bytes ? samplings[i].bytes : whole;
+		assert_int_equal(sample(&samplings[i].is, true, all), 2 * N_NEW * whole);
+		assert_int_equal(sample(&samplings[i].is, false, few), 2 * N_NEW * bytes);
+		assert_memory_equal(all, few, sizeof all);
+	}
+}
+
 /* ---- A card that fails ------------------------------------------------------------ */
 
 /* A session with a bit of everything; returns the first error. */
@@ -187,8 +245,8 @@ static void test_failing_calls(void **state)
 
 int main(int argc, char **argv)
 {
-	static char              names[14][64];
-	static struct CMUnitTest tests[14];
+	static char              names[12][64];
+	static struct CMUnitTest tests[15];
 	size_t                   n = 0, n_kinds = exact_scale() == EXACT_QUICK ? 1 : 6;
 	for (size_t i = 0; i < n_kinds; i++) {
 		snprintf(names[n], sizeof names[n], "%s %s near the CPU's", kinds[i].like, kinds[i].type);
@@ -199,6 +257,8 @@ int main(int argc, char **argv)
 		                               (void *)&kinds[i]};
 		n++;
 	}
+	tests[n++] = (struct CMUnitTest){"few bytes come back", test_few_bytes_come_back, open_model, close_model,
+	                                 (void *)kinds};
 	tests[n++] =
 	    (struct CMUnitTest){"failing work", test_failing_work, open_model, close_model, (void *)kinds};
 	tests[n++] =

@@ -146,6 +146,57 @@ static void gather(void **state)
 	pair_close(&p);
 }
 
+/* Is a before b, among the numbers of a row? */
+static bool is_before(const float *x, int32_t a, int32_t b)
+{
+	bool a_is = !isnan(x[a]), b_is = !isnan(x[b]);
+	if (a_is != b_is)
+		return a_is;
+	return a_is && x[a] != x[b] ? x[a] > x[b] : a < b;
+}
+
+static void top_finds_the_largest(void **state)
+{
+	(void)state;
+	enum { ROWS = 3 };
+	static const int32_t cols[] = {1, 33, 4096, 4097, 70000}, ks[] = {1, 1, 40, 64, 64};
+	static const float   odd[] = {INFINITY, -INFINITY, NAN, -0.0f, 0.0f, 1e-42f, -1e-42f};
+	uint32_t             seed = 9;
+	struct gpu           g;
+	gpu_open(&g, 1, 70000, 64);
+	for (int c = 0; c < 5; c++) {
+		size_t         n = (size_t)cols[c], k = (size_t)ks[c];
+		float         *x = random_new(ROWS * n, 1, &seed);
+		struct hr_top *gpu_top = gpu_new(&g, ROWS * k * sizeof *gpu_top, 0), *top;
+		for (size_t i = 0; i < ROWS * n; i++) /* many equal ones, odd ones, and a row of hardly any number */
+			x[i] = i >= 2 * n ? (i % 50 ? NAN : 1) : i % 11 ? (float)(int)(x[i] * 64) : odd[i % 7];
+		int rc =
+		    g.ops->table->top(g.ops, g.stream, gpu_top, gpu_floats(&g, x, ROWS * n), ROWS, cols[c], ks[c]);
+		assert_int_equal(rc, 0);
+		top = gpu_get(&g, gpu_top, ROWS * k * sizeof *top);
+		for (size_t row = 0; row < ROWS; row++) {
+			const float *of = x + row * n;
+			bool         taken[70000] = {false};
+			for (size_t i = 0; i < k; i++) {
+				int32_t best = -1;
+				for (int32_t j = 0; j < cols[c]; j++)
+					if (!taken[j] && (best < 0 || is_before(of, j, best)))
+						best = j;
+				taken[best] = true;
+				assert_int_equal(top[row * k + i].id, best);
+				assert_true(top[row * k + i].value == of[best] ||
+				            (isnan(top[row * k + i].value) && isnan(of[best])));
+			}
+		}
+		free(top);
+		fenced_free(x, ROWS * n);
+		gpu_release(&g, 1);
+	}
+	assert_int_equal(g.ops->table->top(g.ops, g.stream, NULL, NULL, 1, 8, 9), HR_EINVAL);
+	assert_int_equal(g.ops->table->top(g.ops, g.stream, NULL, NULL, 1, 100, HR_TOP_MAX + 1), HR_EINVAL);
+	gpu_close(&g);
+}
+
 static void embed_decodes_every_type(void **state)
 {
 	(void)state;
@@ -271,6 +322,7 @@ int main(void)
 	    cmocka_unit_test(norms),
 	    cmocka_unit_test(functions),
 	    cmocka_unit_test(gather),
+	    cmocka_unit_test(top_finds_the_largest),
 	    cmocka_unit_test(embed_decodes_every_type),
 	    cmocka_unit_test(rope_rotates),
 	    cmocka_unit_test(kv_store_finds_the_page),

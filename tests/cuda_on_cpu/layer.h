@@ -61,8 +61,9 @@ struct Machine {
 	size_t                       planned_hold_bytes;
 	int                          n_calls, n_work;
 	std::string                  misuse;
-	Clock::time_point            link_free[2]; /* when each direction is done with what it was given */
-	std::atomic<int>             sticky;       /* a cudaError_t; readable without the mutex */
+	Clock::time_point            link_free[2];  /* when each direction is done with what it was given */
+	std::atomic<uint64_t>        bytes_to_host; /* copied since reset */
+	std::atomic<int>             sticky;        /* a cudaError_t; readable without the mutex */
 };
 
 Machine &machine();

@@ -19,6 +19,7 @@ static void set(Machine &m, const cuda_on_cpu_machine &is)
 	m.held_bytes = 0;
 	m.planned_call = m.planned_work = m.planned_hold = {};
 	m.n_calls = m.n_work = 0;
+	m.bytes_to_host = 0;
 	m.misuse.clear();
 	m.link_free[0] = m.link_free[1] = {};
 	m.sticky = cudaSuccess;
@@ -187,6 +188,8 @@ void cuda_on_cpu_fail_work(int n, cudaError_t error)
 	std::lock_guard<std::mutex> lock(machine().mutex);
 	machine().planned_work = {"", n, error};
 }
+
+uint64_t cuda_on_cpu_bytes_to_host() { return machine().bytes_to_host; }
 
 int cuda_on_cpu_n_calls(void)
 {

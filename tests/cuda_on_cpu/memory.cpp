@@ -188,6 +188,8 @@ static cudaError_t put_copy(cudaStream_t stream, void *dst, const void *src, siz
 		misuse("A copy reaches beyond the device memory that was allocated.");
 		return cudaErrorInvalidValue;
 	}
+	if (c.from_device && !c.to_device)
+		machine().bytes_to_host += bytes;
 	if (!c.to_device && !c.from_device) {
 		wait_for(stream);
 		run(c);

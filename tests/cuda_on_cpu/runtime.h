@@ -62,8 +62,9 @@ void cuda_on_cpu_fail(const char *call, int n, cudaError_t error);
 /* The n-th copy or kernel from now on fails when it runs; the error sticks. */
 void cuda_on_cpu_fail_work(int n, cudaError_t error);
 
-int cuda_on_cpu_n_calls(void); /* since reset */
-int cuda_on_cpu_n_work(void);  /* copies and kernels put on streams since reset */
+int      cuda_on_cpu_n_calls(void);       /* since reset */
+int      cuda_on_cpu_n_work(void);        /* copies and kernels put on streams since reset */
+uint64_t cuda_on_cpu_bytes_to_host(void); /* copied since reset */
 /* Allocations, registrations, streams and events that exist. */
 int cuda_on_cpu_n_live(void);
 /* The first misuse since reset, or "". */
