@@ -148,7 +148,7 @@ static const struct flag flags[] = {
 	{"allow-requantize", FLAG_BOOL, NULL, FIELD(allow_requantize), HR_CLI_QUANTIZE, 0, 0, G,
 	 "from weights that are quantised already, too, which adds to their error"},
 	{"force", FLAG_BOOL, NULL, FIELD(force), HR_CLI_QUANTIZE, 0, 0, G, "replace OUT where there is such a file"},
-	{"type", FLAG_CHOICE, "f32|f16|bf16|q8_0|q4_0|q4_1|q5_0|q5_1|q4_k|q5_k|q6_k|mxfp4", FIELD(type), HR_CLI_SYNTH, 0, 0, G, "the type of the weights (q4_0)"},
+	{"type", FLAG_CHOICE, "f32|f16|bf16|q8_0|q4_0|q4_1|q5_0|q5_1|q2_k|q3_k|q4_k|q5_k|q6_k|iq4_nl|iq4_xs|mxfp4", FIELD(type), HR_CLI_SYNTH, 0, 0, G, "the type of the weights (q4_0)"},
 #undef G
 #define G "Output"
 	{"json", FLAG_BOOL, NULL, FIELD(json), HR_CLI_ALL, 0, 0, G, "one JSON document on standard output, and nothing else there"},

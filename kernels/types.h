@@ -60,7 +60,7 @@ struct hr_type_info {
 	void (*to_f32)(const void *src, float *dst, size_t n);
 	/* Part `part` (32 elements) of a block; NULL: a float type. */
 	void (*unpack)(const uint8_t *block, int part, struct hr_type_part *out);
-	/* Reference encoder, round to nearest; same n. NULL: the type is read, never written. */
+	/* Encoder, round to nearest; same n. What a block becomes depends on its elements alone. */
 	void (*from_f32)(const float *src, void *dst, size_t n);
 };
 

@@ -13,12 +13,6 @@
 HR_BLOCK_TYPES(HR__X)
 #undef HR__X
 
-/* Not written: these types come from elsewhere, to be read. */
-#define hr__pack_HR_TYPE_Q2_K   NULL
-#define hr__pack_HR_TYPE_Q3_K   NULL
-#define hr__pack_HR_TYPE_IQ4_NL NULL
-#define hr__pack_HR_TYPE_IQ4_XS NULL
-
 static inline uint16_t hr__load_u16(const void *src)
 {
 	uint16_t u;
@@ -46,6 +40,15 @@ static inline void hr__k_scale_min(const uint8_t *s, int i, uint8_t *scale, uint
 		*scale = (uint8_t)((s[4 + i] & 15) | (s[i - 4] >> 6) << 4);
 		*min = (uint8_t)((s[4 + i] >> 4) | (s[i] >> 6) << 4);
 	}
+}
+
+/* The whole number nearest to x, the even one of two, within min..max (min for what is no number);
+ * neither a call nor a branch. */
+static inline float hr__nearest(float x, float min, float max)
+{
+	x = x > min ? x : min;
+	x = x < max ? x : max;
+	return (x + 0x1.8p23f) - 0x1.8p23f;
 }
 
 extern const int8_t hr__iq4_values[16], hr__mxfp4_values[16];

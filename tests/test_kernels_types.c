@@ -86,7 +86,9 @@ static void test_encoders_lose_little(void **state)
 	static const struct {
 		enum hr_type type;
 		double       bound;
-	} encoders[] = {{HR_TYPE_Q4_K, 0.075}, {HR_TYPE_Q5_K, 0.038}, {HR_TYPE_Q6_K, 0.019}};
+	} encoders[] = {{HR_TYPE_Q2_K, 0.31},   {HR_TYPE_Q3_K, 0.16},  {HR_TYPE_Q4_K, 0.075},
+	                {HR_TYPE_Q5_K, 0.038},  {HR_TYPE_Q6_K, 0.019}, {HR_TYPE_IQ4_NL, 0.085},
+	                {HR_TYPE_IQ4_XS, 0.085}};
 	enum { N = 256 * 64 };
 	static float   x[N], decoded[N], again[N];
 	static uint8_t packed[N];

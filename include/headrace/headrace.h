@@ -462,8 +462,8 @@ int hr_model_open_as(struct hr_model **out, const char *model, const struct hr_q
 
 /* Write a GGUF of real shapes and random weights. `like`: a name out of
  * hr_synth_shapes(); `type`: "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0",
- * "q5_1", "q4_k", "q5_k", "q6_k", "mxfp4". The same seed gives the same file. Written to a temporary name and
- * renamed; HR_EIO leaves nothing behind. */
+ * "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4". The same seed gives the same
+ * file. Written to a temporary name and renamed; HR_EIO leaves nothing behind. */
 int hr_synth(const char *path, const char *like, const char *type, uint64_t seed, hr_progress_fn progress,
              void *user, struct hr_error *err);
 const char *hr_synth_shapes(void); /* "tinyllama-1.1b, llama-7b, ..." */

@@ -32,6 +32,7 @@ static const struct hr_mix mixes[] = {
     {"q5_k_m", HR_TYPE_Q5_K, 17, 'M'},
     {"q6_k", HR_TYPE_Q6_K, 18, 0},
     {"iq4_nl", HR_TYPE_IQ4_NL, 25, 'M'},
+    {"iq4_xs", HR_TYPE_IQ4_XS, 30, 'M'},
     {"mxfp4", HR_TYPE_MXFP4, 38, 0},
 };
 /* clang-format on */
@@ -40,7 +41,7 @@ const char *hr_quantize_types(void)
 {
 	return "f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k_s, q3_k_m, q3_k_l, q4_k_s, q4_k_m, "
 	       "q5_k_s, "
-	       "q5_k_m, q6_k, iq4_nl, mxfp4";
+	       "q5_k_m, q6_k, iq4_nl, iq4_xs, mxfp4";
 }
 
 const struct hr_mix *hr__mix_of_name(const char *name)
@@ -115,7 +116,7 @@ static enum hr_type type_of_values(const struct hr_mix *mix, int layer, const st
 		type = layer < 2 ? HR_TYPE_Q5_K : HR_TYPE_Q4_K;
 	else if (mix->type == HR_TYPE_Q3_K && mix->rule == 'L')
 		type = HR_TYPE_Q5_K;
-	else if (mix->type == HR_TYPE_IQ4_NL && shared)
+	else if ((mix->type == HR_TYPE_IQ4_NL || mix->type == HR_TYPE_IQ4_XS) && shared)
 		type = HR_TYPE_Q5_K;
 	else if (mix->rule == 'M' && (mix->type == HR_TYPE_Q4_K || mix->type == HR_TYPE_Q5_K) &&
 	         is_sensitive_layer(layer, h->n_layers))
@@ -142,7 +143,8 @@ static enum hr_type type_of_down(const struct hr_mix *mix, int layer, int n_laye
 	case HR_TYPE_Q5_K:
 		return mix->rule == 'M' && is_sensitive_layer(layer, n_layers) ? HR_TYPE_Q6_K : HR_TYPE_Q5_K;
 	case HR_TYPE_IQ4_NL:
-		return layer < n_layers / 8 ? HR_TYPE_Q5_K : HR_TYPE_IQ4_NL;
+	case HR_TYPE_IQ4_XS:
+		return layer < n_layers / 8 ? HR_TYPE_Q5_K : mix->type;
 	default:
 		return mix->type;
 	}

@@ -226,17 +226,13 @@ int hr_synth(const char *path, const char *like, const char *type, uint64_t seed
 {
 	if (!path || !*path || !like || !type)
 		return hr__fail(err, HR_EINVAL, "A path, a shape and a type are needed; shapes are %s, types %s.",
-		                hr_synth_shapes(), hr__written_type_list());
+		                hr_synth_shapes(), hr__type_list());
 	struct synth s = {.path = path, .seed = seed, .progress = progress, .user = user, .err = err};
 	int          type_id = hr_type_of_name(type);
 	if (type_id < 0)
 		return hr__fail(err, HR_EINVAL, "The weight type '%s' is unknown; known are %s.", type,
-		                hr__written_type_list());
+		                hr__type_list());
 	s.type = type_id;
-	if (!hr_type_info(s.type)->from_f32)
-		return hr__fail(err, HR_EUNSUPPORTED,
-		                "Weights of the type '%s' are read, but not written; choose %s.", type,
-		                hr__written_type_list());
 	s.shape = hr__synth_find_shape(like);
 	if (!s.shape)
 		return hr__fail(err, HR_EINVAL, "The shape '%s' is unknown; known are %s.", like, hr_synth_shapes());

@@ -29,17 +29,6 @@ const char *hr__safetensors_type_list(void)
 	return list + 2;
 }
 
-const char *hr__written_type_list(void)
-{
-	static _Thread_local char list[256];
-	size_t                    n = 0;
-	for (int i = 0; i < HR_TYPE_COUNT; i++)
-		if (hr_type_info((enum hr_type)i)->from_f32)
-			n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "",
-			                      hr_type_info((enum hr_type)i)->name);
-	return list;
-}
-
 void hr__tensors_release(struct hr_tensor_list *list)
 {
 	for (int i = 0; i < list->n; i++)

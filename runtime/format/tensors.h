@@ -30,7 +30,5 @@ int hr__tensors_find(const struct hr_tensor_list *list, const char *name);
 const char *hr__type_list(void);
 /* "F32, F16, BF16": how safetensors spells those of them that it has. */
 const char *hr__safetensors_type_list(void);
-/* Those of them that have an encoder; the calling thread's, valid until its next call. */
-const char *hr__written_type_list(void);
 
 #endif
