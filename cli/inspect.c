@@ -23,8 +23,11 @@ static void print_model(const struct hr_model_info *m)
 	printf("  width           %d, feed-forward %d\n", m->n_embd, m->n_ff);
 	printf("  attention       %d heads of %d, %d of keys and values\n", m->n_heads, m->head_dim,
 	       m->n_kv_heads);
-	printf("  positions       RoPE, base %g, scaling %s; trained for %d tokens\n", (double)m->rope_theta,
-	       m->rope_scaling, m->n_ctx_train);
+	if (m->rope_theta > 0)
+		printf("  positions       RoPE, base %g, scaling %s; trained for %d tokens\n", (double)m->rope_theta,
+		       m->rope_scaling, m->n_ctx_train);
+	else
+		printf("  positions       %d, each with a vector of its own\n", m->n_ctx_train);
 	printf("  vocabulary      %d, tokenizer %s, bos %d, eos %d, %s chat template\n", m->n_vocab,
 	       m->tokenizer ? m->tokenizer : "none", m->bos, m->eos, m->chat_template ? "with a" : "no");
 	printf("  parameters      %.1f million\n", (double)m->n_params / 1e6);

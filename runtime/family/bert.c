@@ -1,6 +1,7 @@
 /* bert: BERT and its smaller relatives (MiniLM, BGE, E5, GTE). A file may hold the bare
  * encoder, one with a classifier, or one with the heads of pre-training, which are
- * passed over. */
+ * passed over. In GGUF files RoBERTa and XLM-RoBERTa have this name, too: there the
+ * positions for padding are cut off, and the tokenizer is another. */
 #include "runtime/family/family.h"
 
 /* clang-format off */
@@ -30,13 +31,38 @@ static const struct hr_role end_roles[] = {
     {"token_types.weight", "embeddings.token_type_embeddings.weight", HR_DIM_TYPES, HR_DIM_EMBD, HR_END(type_embedding)},
     {"token_embd_norm.weight", "embeddings.LayerNorm.weight", 0, HR_DIM_EMBD, HR_END(embedding_norm)},
     {"token_embd_norm.bias", "embeddings.LayerNorm.bias", 0, HR_DIM_EMBD, HR_END(embedding_norm_bias)},
-    {NULL, "pooler.dense.weight", HR_DIM_EMBD, HR_DIM_EMBD, HR_END(dense), HR_HEAD},
-    {NULL, "pooler.dense.bias", 0, HR_DIM_EMBD, HR_END(dense_bias), HR_HEAD},
-    {NULL, "/classifier.weight", HR_DIM_LABELS, HR_DIM_EMBD, HR_END(head), HR_HEAD},
-    {NULL, "/classifier.bias", 0, HR_DIM_LABELS, HR_END(head_bias), HR_HEAD},
+    {"cls.weight", "pooler.dense.weight", HR_DIM_EMBD, HR_DIM_EMBD, HR_END(dense), HR_HEAD},
+    {"cls.bias", "pooler.dense.bias", 0, HR_DIM_EMBD, HR_END(dense_bias), HR_HEAD},
+    {"cls.output.weight", "/classifier.weight", HR_DIM_LABELS, HR_DIM_EMBD, HR_END(head), HR_HEAD},
+    {"cls.output.bias", "/classifier.bias", 0, HR_DIM_LABELS, HR_END(head_bias), HR_HEAD},
     {0},
 };
 /* clang-format on */
+
+/* Rows of a matrix among the tensors; 0: there is none. */
+static int32_t count_rows(const struct hr_gguf *g, const char *name)
+{
+	for (int i = 0; i < g->tensors.n; i++)
+		if (strcmp(g->tensors.items[i].name, name) == 0 && g->tensors.items[i].shape[0] <= 1 << 20)
+			return (int32_t)g->tensors.items[i].shape[0];
+	return 0;
+}
+
+static int from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_error *err)
+{
+	struct hr_hparams *h = &d->hparams;
+	h->encoder = h->layer_norm = h->norm_after = true;
+	h->activation = HR_ACT_GELU;
+	h->dense_activation = HR_ACT_TANH;
+	h->n_types = count_rows(g, "token_types.weight");
+	h->n_labels = count_rows(g, "cls.output.weight");
+	h->n_labels = h->n_labels ? h->n_labels : 2; /* as many as Transformers would make up */
+	d->has[HR_HEAD] = HR_OPTIONAL;
+	int rc = hr__decoder_from_gguf(d, g, "bert", err);
+	h->n_rot = 0;
+	h->rope_theta = 0;
+	return rc;
+}
 
 static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err)
 {
@@ -55,6 +81,7 @@ const struct hr_encoder_keys hr_bert_keys = {
 
 const struct hr_family hr_family_bert = {
     .name = "bert",
+    .gguf_arch = "bert",
     .hf_model_type = "bert",
     .hf_architectures = {"BertModel", "BertForSequenceClassification", "BertForMaskedLM",
                          "BertForPreTraining", "BertForNextSentencePrediction"},
@@ -63,5 +90,6 @@ const struct hr_family hr_family_bert = {
     .hf_block = "encoder.layer.%d.",
     .hf_prefix = "bert.",
     .ignored = {"cls.*", "*.position_ids"},
+    .from_gguf = from_gguf,
     .from_hf = from_hf,
 };

@@ -41,6 +41,7 @@ static int from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_er
 	d->hparams.activation = HR_ACT_GELU_TANH;
 	int rc = hr__decoder_from_gguf(d, g, "gpt2", err);
 	d->hparams.n_rot = 0;
+	d->hparams.rope_theta = 0;
 	return rc;
 }
 

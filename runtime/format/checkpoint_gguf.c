@@ -167,6 +167,8 @@ int hr__checkpoint_open_gguf(struct hr_checkpoint *c, struct hr_error *err)
 		rc = open_shards(c, &list, &g, count, err);
 	if (!rc)
 		rc = hr__checkpoint_bind(c, &list, &d, err);
+	if (!rc && c->hparams.encoder)
+		rc = hr__encoder_use_read_gguf(&c->use, &g, c->hparams.n_labels, err);
 	if (!rc)
 		rc = read_vocab(c, &g, err);
 	hr__tensors_release(&list);

@@ -3,11 +3,14 @@
  * pooling, normalising and the longest text out of the files of sentence-transformers:
  *
  *     modules.json -> [Transformer, Pooling -> its config.json, Normalize]
- *                     sentence_bert_config.json: max_seq_length */
+ *                     sentence_bert_config.json: max_seq_length
+ *
+ * A GGUF file has keys for a part of it. */
 #include "runtime/format/encoder_files.h"
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "runtime/format/gguf.h"
 
 #include <stdio.h>
 
@@ -215,6 +218,61 @@ int hr__encoder_use_read(struct hr_encoder_use *use, const char *directory, cons
 		rc = read_modules(&got, directory, err);
 	if (!rc)
 		rc = read_longest(&got, directory, err);
+	if (rc)
+		hr__encoder_use_release(&got);
+	else
+		*use = got;
+	return rc;
+}
+
+/* ---- GGUF ---------------------------------------------------------------------------- */
+
+static int read_gguf_labels(struct hr_encoder_use *use, const struct hr_gguf *g, int n, struct hr_error *err)
+{
+	const struct hr_gguf_kv *kv = NULL;
+	int rc = hr_gguf_get_array(g, "bert.classifier.output_labels", HR_GGUF_STRING, &kv, err);
+	if (rc < 0)
+		return rc;
+	const uint8_t *at = rc && kv->n == (uint64_t)n ? kv->data : NULL;
+	use->labels = hr__calloc((size_t)n, sizeof *use->labels);
+	for (use->n_labels = 0; use->labels && use->n_labels < n; use->n_labels++) {
+		char   **label = &use->labels[use->n_labels];
+		uint64_t length = 0;
+		if (at) {
+			memcpy(&length, at, sizeof length); /* which was held against the file when it was read */
+			*label = strndup((const char *)at + sizeof length, (size_t)length);
+			at += sizeof length + length;
+		} else if (asprintf(label, "LABEL_%d", use->n_labels) < 0) {
+			*label = NULL;
+		}
+		if (!*label)
+			break;
+	}
+	return use->labels && use->n_labels == n
+	           ? 0
+	           : hr__fail(err, HR_ENOMEM, "%s: there is no memory for %d labels.", g->path, n);
+}
+
+int hr__encoder_use_read_gguf(struct hr_encoder_use *use, const struct hr_gguf *g, int n_labels,
+                              struct hr_error *err)
+{
+	/* llama.cpp's pooling types: none, mean, cls, last, rank (a classifier's). */
+	static const enum hr_pooling kinds[] = {HR_POOLING_MEAN, HR_POOLING_MEAN, HR_POOLING_CLS, HR_POOLING_LAST,
+	                                        HR_POOLING_CLS};
+	struct hr_encoder_use        got = {.pooling = HR_POOLING_MEAN, .normalize = true};
+	int32_t                      type = 0;
+	int                          rc = hr_gguf_get_i32(g, "bert.pooling_type", &type, err);
+	if (rc > 0 && type >= (int32_t)HR_COUNT_OF(kinds))
+		rc = hr__fail(
+		    err, HR_EUNSUPPORTED,
+		    "%s: the pooling type %d is not supported; supported are 0 to %zu (none, mean, cls, last, rank).",
+		    g->path, type, HR_COUNT_OF(kinds) - 1);
+	if (rc >= 0) {
+		got.pooling = kinds[type];
+		got.has_pooling = type != 0;
+		got.problem = n_labels == 1 ? HR_PROBLEM_SIGMOID : HR_PROBLEM_SOFTMAX;
+		rc = read_gguf_labels(&got, g, n_labels, err);
+	}
 	if (rc)
 		hr__encoder_use_release(&got);
 	else

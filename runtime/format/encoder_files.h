@@ -4,6 +4,8 @@
 
 #include "runtime/format/json.h"
 
+struct hr_gguf;
+
 enum hr_problem { HR_PROBLEM_SOFTMAX, HR_PROBLEM_SIGMOID, HR_PROBLEM_REGRESSION };
 
 enum hr_pooling {
@@ -26,8 +28,11 @@ struct hr_encoder_use {
 
 /* id2label and problem_type of config.json; modules.json and what it names. HR_EFORMAT; HR_EUNSUPPORTED: a
  * module that is not supported, named. */
-int  hr__encoder_use_read(struct hr_encoder_use *use, const char *directory, const struct hr_json *config,
-                          int n_labels, struct hr_error *err);
+int hr__encoder_use_read(struct hr_encoder_use *use, const char *directory, const struct hr_json *config,
+                         int n_labels, struct hr_error *err);
+/* The same of a GGUF file: its pooling type and labels. Embeddings are normalised, as llama.cpp does. */
+int  hr__encoder_use_read_gguf(struct hr_encoder_use *use, const struct hr_gguf *g, int n_labels,
+                               struct hr_error *err);
 void hr__encoder_use_release(struct hr_encoder_use *use); /* a zeroed struct is fine */
 
 const char *hr__pooling_name(enum hr_pooling pooling);

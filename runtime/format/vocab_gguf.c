@@ -1,16 +1,17 @@
 /* The tokenizer in GGUF metadata (tokenizer.ggml.*) as a struct hr_vocab.
  *
- * "gpt2" is byte-level BPE, "llama" SentencePiece-style. What a file leaves out
- * takes the value that llama.cpp gives it, since that is what its writers tested
- * against: SPM adds BOS and a space, of the BPE kinds only those named below add BOS or
- * take whole words before merging. The tokens that end a generation are EOS, the
- * ones that keys name, and the turn-ending ones by their text. */
+ * "gpt2" is byte-level BPE, "llama" SentencePiece-style, "t5" Unigram, "bert" WordPiece (whose
+ * pieces are spelled the other way round: those that begin a word are marked, with U+2581). What a file
+ * leaves out takes the value that llama.cpp gives it, since that is what its writers tested against: SPM adds
+ * BOS and a space, of the BPE kinds only those named below add BOS or take whole words before merging. The
+ * tokens that end a generation are EOS, the ones that keys name, and the turn-ending ones by their text. */
 #include "runtime/format/assemble.h"
 
 #include "base/error.h"
 #include "base/mem.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 #define KEY(name) "tokenizer.ggml." name
 
@@ -26,6 +27,16 @@ static const struct {
 static const char *const end_texts[] = {
     "<|eot_id|>",    "<|eom_id|>",    "<|im_end|>",      "<|end|>",
     "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>",
+};
+
+static const struct {
+	const char            *name;
+	enum hr_tokenizer_kind kind;
+} models[] = {
+    {"gpt2", HR_TOKENIZER_BPE},
+    {"llama", HR_TOKENIZER_SPM},
+    {"bert", HR_TOKENIZER_WORDPIECE},
+    {"t5", HR_TOKENIZER_UNIGRAM},
 };
 
 struct reader {
@@ -208,11 +219,88 @@ static void set_defaults(struct hr_vocab *v)
 		v->unk = 0;
 		v->add_bos = v->add_space_prefix = true;
 	}
+	if (v->kind == HR_TOKENIZER_WORDPIECE) {
+		v->add_bos = v->add_eos = v->use_unk = true;
+		v->clean_text = v->split_ideographs = v->lowercase = true;
+		v->max_word_chars = 100;
+	}
+	if (v->kind == HR_TOKENIZER_UNIGRAM) {
+		v->add_eos = v->metaspace = v->add_space_prefix = true;
+		v->unk = 2;
+	}
+	if (v->kind == HR_TOKENIZER_BPE && v->pre && strcmp(v->pre, "roberta-bpe") == 0)
+		v->add_bos = v->add_eos = true;
 	for (size_t i = 0; v->pre && i < HR_COUNT_OF(whole_words); i++)
 		if (strcmp(v->pre, whole_words[i].pre) == 0) {
 			v->ignore_merges = true;
 			v->add_bos = whole_words[i].add_bos;
 		}
+}
+
+/* U+2581 in front of a word's first piece becomes nothing, nothing in front of the others ##. */
+static int respell_wordpieces(const struct reader *r)
+{
+	for (int32_t i = 0; i < r->v->n_tokens; i++) {
+		struct hr_string *s = &r->v->tokens[i];
+		if (r->v->types && r->v->types[i] != HR_TOKEN_NORMAL)
+			continue;
+		if (s->length >= 3 && memcmp(s->text, "\xe2\x96\x81", 3) == 0) {
+			s->length -= 3;
+			memmove(s->text, s->text + 3, s->length + 1);
+			continue;
+		}
+		char *text;
+		if (asprintf(&text, "##%s", s->text) < 0)
+			return fail_memory(r);
+		free(s->text);
+		*s = (struct hr_string){text, strlen(text)};
+	}
+	return 0;
+}
+
+/* SentencePiece's normalising: its table, and spaces at the ends and in rows left out. */
+static int read_steps(const struct reader *r)
+{
+	static const char *const patterns[][2] = {{"^ +| +$", ""}, {" {2,}", " "}};
+	const struct hr_gguf_kv *map = hr_gguf_find(r->g, KEY("precompiled_charsmap"));
+	struct hr_vocab         *v = r->v;
+	bool                     collapse = false;
+	int                      rc = hr_gguf_get_bool(r->g, KEY("remove_extra_whitespaces"), &collapse, r->err);
+	if (rc < 0)
+		return rc;
+	v->steps = hr__calloc(3, sizeof *v->steps);
+	if (!v->steps)
+		return fail_memory(r);
+	if (map && map->type == HR_GGUF_ARRAY && map->data_bytes == map->n && map->n) {
+		struct hr_normal_step *s = &v->steps[v->n_steps++];
+		*s = (struct hr_normal_step){.kind = HR_NORMAL_CHARSMAP_LONGEST,
+		                             .text = {malloc(map->data_bytes), map->data_bytes}};
+		if (!s->text.text)
+			return fail_memory(r);
+		memcpy(s->text.text, map->data, map->data_bytes);
+	}
+	for (int i = 0; i < 2 && collapse; i++) {
+		struct hr_normal_step *s = &v->steps[v->n_steps++];
+		*s = (struct hr_normal_step){.kind = HR_NORMAL_REPLACE,
+		                             .text = {strdup(patterns[i][0]), strlen(patterns[i][0])},
+		                             .with = {strdup(patterns[i][1]), strlen(patterns[i][1])}};
+		if (!s->text.text || !s->with.text)
+			return fail_memory(r);
+	}
+	return 0;
+}
+
+/* How two texts go together: BERT's way, or RoBERTa's. */
+static int read_pairs(const struct reader *r)
+{
+	struct hr_vocab *v = r->v;
+	int32_t          n_types = 0;
+	int              rc = hr_gguf_get_i32(r->g, KEY("token_type_count"), &n_types, r->err);
+	if (rc <= 0 || !v->add_bos || !v->add_eos)
+		return rc < 0 ? rc : 0;
+	v->pair_separators = v->kind == HR_TOKENIZER_WORDPIECE ? 1 : 2;
+	v->pair_types = n_types > 1;
+	return 0;
 }
 
 static int read_vocab(const struct reader *r)
@@ -241,8 +329,17 @@ static int read_vocab(const struct reader *r)
 		rc = hr_gguf_get_bool(r->g, KEY("add_eos_token"), &v->add_eos, r->err);
 	if (rc >= 0)
 		rc = hr_gguf_get_bool(r->g, KEY("add_space_prefix"), &v->add_space_prefix, r->err);
+	if (rc >= 0)
+		rc = hr_gguf_get_bool(r->g, KEY("normalizer.lowercase"), &v->lowercase, r->err);
+	if (rc >= 0)
+		rc = read_pairs(r);
+	if (!rc && v->kind == HR_TOKENIZER_WORDPIECE)
+		rc = respell_wordpieces(r);
+	if (!rc && v->kind == HR_TOKENIZER_UNIGRAM)
+		rc = read_steps(r);
 	if (rc < 0)
 		return rc;
+	v->strip_accents = v->lowercase;
 	add_eog(v, eot);
 	add_eog(v, eom);
 	find_end_texts(v);
@@ -258,16 +355,17 @@ int hr__vocab_read_gguf(struct hr_vocab *out, const struct hr_gguf *g, struct hr
 	if (strcmp(model, "none") == 0 || strcmp(model, "no_vocab") == 0)
 		return 0;
 	struct hr_vocab v = {0};
-	if (strcmp(model, "gpt2") == 0)
-		v.kind = HR_TOKENIZER_BPE;
-	else if (strcmp(model, "llama") == 0)
-		v.kind = HR_TOKENIZER_SPM;
-	else
-		return hr__fail(
-		    err, HR_EUNSUPPORTED,
-		    "%s: the tokenizer model '%s' is not supported; supported are gpt2 (byte-level BPE) and llama "
-		    "(SentencePiece).",
-		    g->path, model);
+	char            list[64] = "";
+	size_t          k = 0, used = 0;
+	for (size_t i = 0; i < HR_COUNT_OF(models); i++)
+		used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", models[i].name);
+	while (k < HR_COUNT_OF(models) && strcmp(models[k].name, model) != 0)
+		k++;
+	if (k == HR_COUNT_OF(models))
+		return hr__fail(err, HR_EUNSUPPORTED,
+		                "%s: the tokenizer model '%s' is not supported; supported are %s.", g->path, model,
+		                list);
+	v.kind = models[k].kind;
 	struct reader r = {.g = g, .v = &v, .err = err};
 	rc = read_vocab(&r);
 	if (rc)

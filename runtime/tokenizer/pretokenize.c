@@ -61,7 +61,7 @@ static const struct named {
 	bool        nfc, ignore_merges;
 	const char *patterns[MAX_PATTERNS];
 } named[] = {
-    {"gpt-2 phi-2 olmo jais mpt exaone4", false, false, {GPT2}},
+    {"gpt-2 roberta-bpe phi-2 olmo jais mpt exaone4", false, false, {GPT2}},
     {"llama-bpe llama3 llama-v3 falcon3 lfm2", false, true, {LLAMA3}},
     {"smaug-bpe dbrx", false, false, {LLAMA3}},
     {"smollm starcoder refact command-r codeshell exaone minerva-7b", false, false, {"\\p{N}", GPT2}},
