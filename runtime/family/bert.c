@@ -68,16 +68,8 @@ static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr
 {
 	d->hparams.n_types = 2;
 	int rc = hr__json_int(config, "type_vocab_size", &d->hparams.n_types, err);
-	return rc < 0 ? rc : hr__encoder_from_hf(d, config, &hr_bert_keys, err);
+	return rc < 0 ? rc : hr__encoder_from_hf(d, config, &hr_usual_keys, err);
 }
-
-const struct hr_encoder_keys hr_bert_keys = {
-    .n_layers = "num_hidden_layers",
-    .n_embd = "hidden_size",
-    .n_ff = "intermediate_size",
-    .n_heads = "num_attention_heads",
-    .activation = "hidden_act",
-};
 
 const struct hr_family hr_family_bert = {
     .name = "bert",

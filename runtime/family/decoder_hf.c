@@ -98,6 +98,44 @@ int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, float t
 	return 0;
 }
 
+/* ---- Sizes --------------------------------------------------------------------- */
+
+const struct hr_size_keys hr_usual_keys = {
+    .n_layers = "num_hidden_layers",
+    .n_embd = "hidden_size",
+    .n_heads = "num_attention_heads",
+    .n_ff = "intermediate_size",
+    .activation = "hidden_act",
+    .default_activation = "gelu",
+    .n_ctx_train = "max_position_embeddings",
+    .norm_eps = "layer_norm_eps",
+};
+
+int hr__hf_read_sizes(struct hr_hparams *h, const struct hr_json *config, const struct hr_size_keys *keys,
+                      struct hr_error *err)
+{
+	const struct {
+		const char *key;
+		int32_t    *size;
+	} sizes[] = {{keys->n_layers, &h->n_layers},
+	             {keys->n_embd, &h->n_embd},
+	             {keys->n_heads, &h->n_heads},
+	             {keys->n_ff, &h->n_ff},
+	             {"vocab_size", &h->n_vocab}};
+	int rc = hr__hf_refuse_quantization(config, err);
+	for (size_t i = 0; i < HR_COUNT_OF(sizes) && !rc; i++)
+		rc = sizes[i].key ? hr__json_need_int(config, sizes[i].key, sizes[i].size, err) : 0;
+	if (!rc && h->n_vocab == 0)
+		rc = hr__fail(err, HR_EFORMAT, "%s: \"vocab_size\" is 0.", config->path);
+	if (!rc)
+		rc = hr__hf_read_activation(&h->activation, config, keys->activation, keys->default_activation, err);
+	if (!rc && keys->n_ctx_train)
+		rc = hr__json_int(config, keys->n_ctx_train, &h->n_ctx_train, err);
+	if (rc >= 0 && keys->norm_eps)
+		rc = hr__json_float(config, keys->norm_eps, &h->norm_eps, err);
+	return rc < 0 ? rc : 0;
+}
+
 int hr__decoder_split_heads(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err)
 {
 	if (h->n_heads < 1 || h->n_embd % h->n_heads)
@@ -113,13 +151,10 @@ int hr__decoder_split_heads(struct hr_hparams *h, const struct hr_json *config, 
 static int read_heads(struct hr_hparams *h, const struct hr_json *config,
                       const struct hr_decoder_defaults *defaults, struct hr_error *err)
 {
-	int rc = hr__json_need_int(config, "num_attention_heads", &h->n_heads, err);
-	if (rc)
-		return rc;
 	h->n_kv_heads = h->n_heads;
 	if (defaults->n_kv_heads && !json_object_get(config->object, "num_key_value_heads"))
 		h->n_kv_heads = defaults->n_kv_heads;
-	rc = hr__json_int(config, "num_key_value_heads", &h->n_kv_heads, err);
+	int rc = hr__json_int(config, "num_key_value_heads", &h->n_kv_heads, err);
 	if (rc >= 0)
 		rc = hr__json_int(config, "head_dim", &h->head_dim, err);
 	if (rc || h->head_dim)
@@ -209,20 +244,11 @@ int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
 	struct hr_hparams *h = &d->hparams;
 	h->n_ctx_train = defaults->n_ctx_train;
 	h->norm_eps = 1e-6f;
+	struct hr_size_keys keys = hr_usual_keys;
+	keys.default_activation = "silu";
+	keys.norm_eps = "rms_norm_eps";
 	bool mlp_bias = false;
-	int  rc = hr__hf_refuse_quantization(config, err);
-	if (!rc)
-		rc = hr__hf_read_activation(&h->activation, config, "hidden_act", "silu", err);
-	if (!rc)
-		rc = hr__json_need_int(config, "num_hidden_layers", &h->n_layers, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "hidden_size", &h->n_embd, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "intermediate_size", &h->n_ff, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "vocab_size", &h->n_vocab, err);
-	if (!rc && h->n_vocab == 0)
-		rc = hr__fail(err, HR_EFORMAT, "%s: \"vocab_size\" is 0.", config->path);
+	int  rc = hr__hf_read_sizes(h, config, &keys, err);
 	if (!rc)
 		rc = read_heads(h, config, defaults, err);
 	if (!rc)
@@ -237,10 +263,6 @@ int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
 		return rc;
 	if (mlp_bias)
 		return hr__hf_fail_option(config, "mlp_bias", "true", "feed-forward layers have no biases", err);
-	rc = hr__json_int(config, "max_position_embeddings", &h->n_ctx_train, err);
-	if (rc >= 0)
-		rc = hr__json_float(config, "rms_norm_eps", &h->norm_eps, err);
-	if (rc >= 0)
-		rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
+	rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
 	return rc < 0 ? rc : 0;
 }

@@ -37,12 +37,15 @@ static const struct hr_role end_roles[] = {
 
 static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err)
 {
-	static const struct hr_encoder_keys keys = {.n_layers = "n_layers",
-	                                            .n_embd = "dim",
-	                                            .n_ff = "hidden_dim",
-	                                            .n_heads = "n_heads",
-	                                            .activation = "activation"};
-	int                                 rc = hr__encoder_from_hf(d, config, &keys, err);
+	static const struct hr_size_keys keys = {.n_layers = "n_layers",
+	                                         .n_embd = "dim",
+	                                         .n_heads = "n_heads",
+	                                         .n_ff = "hidden_dim",
+	                                         .activation = "activation",
+	                                         .default_activation = "gelu",
+	                                         .n_ctx_train = "max_position_embeddings"};
+
+	int rc = hr__encoder_from_hf(d, config, &keys, err);
 	d->hparams.dense_activation = HR_ACT_RELU;
 	return rc;
 }

@@ -33,10 +33,10 @@ static int refuse_options(const struct hr_json *config, struct hr_error *err)
 		return hr__hf_fail_option(config, "position_embedding_type", positions, "absolute is", err);
 	if (decoder)
 		return hr__hf_fail_option(config, "is_decoder", "true", "encoders are", err);
-	return hr__hf_refuse_quantization(config, err);
+	return 0;
 }
 
-int hr__encoder_from_hf(struct hr_decoder *d, const struct hr_json *config, const struct hr_encoder_keys *k,
+int hr__encoder_from_hf(struct hr_decoder *d, const struct hr_json *config, const struct hr_size_keys *keys,
                         struct hr_error *err)
 {
 	struct hr_hparams *h = &d->hparams;
@@ -47,28 +47,8 @@ int hr__encoder_from_hf(struct hr_decoder *d, const struct hr_json *config, cons
 	d->has[HR_HEAD] = HR_OPTIONAL;
 	int rc = refuse_options(config, err);
 	if (!rc)
-		rc = hr__json_need_int(config, k->n_layers, &h->n_layers, err);
+		rc = hr__hf_read_sizes(h, config, keys, err);
 	if (!rc)
-		rc = hr__json_need_int(config, k->n_embd, &h->n_embd, err);
-	if (!rc)
-		rc = hr__json_need_int(config, k->n_ff, &h->n_ff, err);
-	if (!rc)
-		rc = hr__json_need_int(config, k->n_heads, &h->n_heads, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "vocab_size", &h->n_vocab, err);
-	if (!rc)
-		rc = hr__hf_read_activation(&h->activation, config, k->activation, "gelu", err);
-	if (!rc)
-		rc = read_n_labels(h, config, err);
-	if (rc)
-		return rc;
-	if (h->n_heads < 1 || h->n_embd % h->n_heads)
-		return hr__fail(err, HR_EFORMAT, "%s: \"%s\" is %d, which \"%s\" (%d) does not divide.", config->path,
-		                k->n_embd, h->n_embd, k->n_heads, h->n_heads);
-	h->n_kv_heads = h->n_heads;
-	h->head_dim = h->n_embd / h->n_heads;
-	rc = hr__json_int(config, "max_position_embeddings", &h->n_ctx_train, err);
-	if (rc >= 0)
-		rc = hr__json_float(config, "layer_norm_eps", &h->norm_eps, err);
-	return rc < 0 ? rc : 0;
+		rc = hr__decoder_split_heads(h, config, err);
+	return rc ? rc : read_n_labels(h, config, err);
 }

@@ -146,6 +146,17 @@ int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
 /* `theta`, `partial`: where the config doesn't say. After the heads. */
 int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, float theta, float partial,
                      struct hr_error *err);
+/* What a config.json calls the sizes and the activation. */
+struct hr_size_keys {
+	const char *n_layers, *n_embd, *n_heads;
+	const char *n_ff; /* NULL: the family reads it itself */
+	const char *activation, *default_activation;
+	const char *n_ctx_train, *norm_eps; /* which may be left out, or (NULL) have no name */
+};
+extern const struct hr_size_keys hr_usual_keys;
+/* All of these and vocab_size; a quantized model is refused. */
+int hr__hf_read_sizes(struct hr_hparams *h, const struct hr_json *config, const struct hr_size_keys *keys,
+                      struct hr_error *err);
 /* As many heads of keys as of queries, n_embd divided among them. */
 int hr__decoder_split_heads(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err);
 int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config, const char *key,
@@ -162,15 +173,11 @@ int hr__qwen_read_window(struct hr_decoder *d, const struct hr_json *config, str
 
 /* ---- What BERT and its relatives have in common: encoder_hf.c, bert.c ------------------------------ */
 
-struct hr_encoder_keys { /* of config.json */
-	const char *n_layers, *n_embd, *n_ff, *n_heads, *activation;
-};
-extern const struct hr_encoder_keys hr_bert_keys;
-extern const struct hr_role         hr_bert_block_roles[];
+extern const struct hr_role hr_bert_block_roles[];
 
 /* All but n_types and the place of position 0. */
-int hr__encoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
-                        const struct hr_encoder_keys *keys, struct hr_error *err);
+int hr__encoder_from_hf(struct hr_decoder *d, const struct hr_json *config, const struct hr_size_keys *keys,
+                        struct hr_error *err);
 
 /* The checks named at hr_family_from_gguf(). */
 int hr__decoder_check(const struct hr_decoder *d, const char *path, struct hr_error *err);

@@ -57,34 +57,29 @@ static int read_options(struct hr_hparams *h, const struct hr_json *config, stru
 		return hr__hf_fail_option(config, "scale_attn_by_inverse_layer_idx", "true",
 		                          "one scale for all layers is", err);
 	h->attention_scale = scaled ? 0 : 1;
-	return hr__hf_refuse_quantization(config, err);
+	return 0;
 }
 
 static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err)
 {
-	struct hr_hparams *h = &d->hparams;
+	static const struct hr_size_keys keys = {.n_layers = "n_layer",
+	                                         .n_embd = "n_embd",
+	                                         .n_heads = "n_head",
+	                                         .activation = "activation_function",
+	                                         .default_activation = "gelu_new",
+	                                         .n_ctx_train = "n_positions",
+	                                         .norm_eps = "layer_norm_epsilon"};
+	struct hr_hparams               *h = &d->hparams;
 	h->layer_norm = h->tied = true;
 	h->norm_eps = 1e-5f;
 	h->n_ctx_train = 1024;
 	int rc = read_options(h, config, err);
 	if (!rc)
-		rc = hr__json_need_int(config, "n_layer", &h->n_layers, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "n_embd", &h->n_embd, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "n_head", &h->n_heads, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "vocab_size", &h->n_vocab, err);
-	if (!rc)
-		rc = hr__hf_read_activation(&h->activation, config, "activation_function", "gelu_new", err);
+		rc = hr__hf_read_sizes(h, config, &keys, err);
 	if (rc)
 		return rc;
 	h->n_ff = h->n_embd < 1 << 18 ? 4 * h->n_embd : 0;
 	rc = hr__json_int(config, "n_inner", &h->n_ff, err);
-	if (rc >= 0)
-		rc = hr__json_int(config, "n_positions", &h->n_ctx_train, err);
-	if (rc >= 0)
-		rc = hr__json_float(config, "layer_norm_epsilon", &h->norm_eps, err);
 	if (rc >= 0)
 		rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
 	return rc < 0 ? rc : hr__decoder_split_heads(h, config, err);

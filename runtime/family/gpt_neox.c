@@ -63,19 +63,7 @@ static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr
 	h->layer_norm = h->parallel = true;
 	h->norm_eps = 1e-5f;
 	h->n_ctx_train = 2048;
-	int rc = hr__hf_refuse_quantization(config, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "num_hidden_layers", &h->n_layers, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "hidden_size", &h->n_embd, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "intermediate_size", &h->n_ff, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "num_attention_heads", &h->n_heads, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "vocab_size", &h->n_vocab, err);
-	if (!rc)
-		rc = hr__hf_read_activation(&h->activation, config, "hidden_act", "gelu", err);
+	int rc = hr__hf_read_sizes(h, config, &hr_usual_keys, err);
 	if (!rc)
 		rc = hr__decoder_split_heads(h, config, err);
 	if (!rc)
@@ -85,10 +73,6 @@ static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr
 	rc = hr__json_bool(config, "use_parallel_residual", &h->parallel, err);
 	if (rc >= 0)
 		rc = hr__json_bool(config, "attention_bias", &bias, err);
-	if (rc >= 0)
-		rc = hr__json_int(config, "max_position_embeddings", &h->n_ctx_train, err);
-	if (rc >= 0)
-		rc = hr__json_float(config, "layer_norm_eps", &h->norm_eps, err);
 	if (rc >= 0)
 		rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
 	d->has[HR_QKV_BIAS] = bias ? HR_REQUIRED : HR_ABSENT;

@@ -65,33 +65,24 @@ static int read_options(struct hr_decoder *d, const struct hr_json *config, stru
 
 static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err)
 {
-	struct hr_hparams *h = &d->hparams;
+	struct hr_size_keys keys = hr_usual_keys;
+	struct hr_hparams  *h = &d->hparams;
+	keys.n_ff = "ffn_dim";
+	keys.activation = "activation_function";
+	keys.default_activation = "relu";
+	keys.norm_eps = NULL;
 	h->layer_norm = h->tied = true;
 	h->norm_eps = 1e-5f;
 	h->position_offset = 2;
 	h->n_ctx_train = 2048;
-	int rc = hr__hf_refuse_quantization(config, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "num_hidden_layers", &h->n_layers, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "hidden_size", &h->n_embd, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "ffn_dim", &h->n_ff, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "num_attention_heads", &h->n_heads, err);
-	if (!rc)
-		rc = hr__json_need_int(config, "vocab_size", &h->n_vocab, err);
-	if (!rc)
-		rc = hr__hf_read_activation(&h->activation, config, "activation_function", "relu", err);
+	int rc = hr__hf_read_sizes(h, config, &keys, err);
 	if (!rc)
 		rc = hr__decoder_split_heads(h, config, err);
 	if (!rc)
 		rc = read_options(d, config, err);
 	if (rc)
 		return rc;
-	rc = hr__json_int(config, "max_position_embeddings", &h->n_ctx_train, err);
-	if (rc >= 0)
-		rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
+	rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
 	return rc < 0 ? rc : 0;
 }
 

@@ -28,7 +28,7 @@ static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr
 	if (rc >= 0)
 		rc = hr__json_int(config, "pad_token_id", &padding, err);
 	if (rc >= 0)
-		rc = hr__encoder_from_hf(d, config, &hr_bert_keys, err);
+		rc = hr__encoder_from_hf(d, config, &hr_usual_keys, err);
 	if (rc < 0)
 		return rc;
 	h->position_offset = padding + 1;
