@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #define KEY(name) "tokenizer.ggml." name
+#define RATHER    "; run the model from its directory, with --quantize or --dtype."
 
 /* ---- Hyperparameters ------------------------------------------------------------ */
 
@@ -178,13 +179,13 @@ static int name_vocab(const struct hr_vocab *v, const char **model, char pre[32]
 	*exact = true;
 	*model = v->kind == HR_TOKENIZER_BPE ? "gpt2" : v->kind == HR_TOKENIZER_SPM ? "llama" : NULL;
 	if (!*model)
-		return hr__fail(err, HR_EUNSUPPORTED, "The tokenizer is of the kind %s, which is not written.",
+		return hr__fail(err, HR_EUNSUPPORTED, "The tokenizer is of the kind %s, which is not written" RATHER,
 		                hr_tokenizer_kind_name(v->kind));
 	if (v->kind == HR_TOKENIZER_BPE && !hr__pretokenizer_name(v, pre, exact))
 		return hr__fail(err, HR_EUNSUPPORTED,
-		                "The tokenizer cuts text by expressions that no name in GGUF stands for.");
+		                "The tokenizer cuts text by expressions that no name in GGUF stands for" RATHER);
 	if (v->kind == HR_TOKENIZER_SPM && !v->scores && !v->merges)
-		return hr__fail(err, HR_EUNSUPPORTED, "The tokenizer has neither scores nor merges.");
+		return hr__fail(err, HR_EUNSUPPORTED, "The tokenizer has neither scores nor merges" RATHER);
 	return 0;
 }
 

@@ -8,9 +8,9 @@
 /* Sizes, RoPE and what else the llama line and its relatives have in common; `arch` goes before the keys. */
 void hr__gguf_write_hparams(struct hr_gguf_writer *w, const char *arch, const struct hr_hparams *h);
 
-/* tokenizer.ggml.*, filled up to n_vocab tokens with unused ones. *exact false: but text is not normalised
- * to NFC any more, which GGUF has no word for. HR_EUNSUPPORTED: a tokenizer that the keys of GGUF can't
- * describe; nothing was written then. */
+/* tokenizer.ggml.*, filled up to n_vocab tokens with unused ones. *exact false: but rare texts may
+ * give other tokens (NFC, or words taken before merging), which GGUF has no word for. HR_EUNSUPPORTED: a
+ * tokenizer that the keys of GGUF can't describe; nothing was written then. */
 int hr__gguf_write_vocab(struct hr_gguf_writer *w, const struct hr_vocab *vocab, int32_t n_vocab, bool *exact,
                          struct hr_error *err);
 

@@ -137,14 +137,14 @@ static int write_vocab(struct making *m)
 		return 0;
 	}
 	int rc = hr__gguf_write_vocab(&m->writer, &c->vocab, c->hparams.n_vocab, &exact, m->err);
-	if (rc == HR_EUNSUPPORTED && m->err)
-		hr__fail_context(m->err, "%s: run it from its directory, with --quantize or --dtype, instead",
-		                 c->path);
+	if (rc && m->err)
+		hr__fail_context(m->err, "%s", c->path);
 	else if (!rc && !exact)
-		hr__notice(&m->notices,
-		           "%s: its tokenizer normalises text to NFC, which a GGUF doesn't say: give it text that is "
-		           "normalised already.",
-		           c->path);
+		hr__notice(
+		    &m->notices,
+		    "%s: how its tokenizer normalises text (NFC), or takes whole words, is more than a GGUF says: in "
+		    "rare cases text will be cut differently.",
+		    c->path);
 	return rc;
 }
 

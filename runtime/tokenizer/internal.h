@@ -141,7 +141,8 @@ typedef int (*hr__piece_fn)(const struct hr_tokenizer *t, struct hr__work *w, co
                             size_t length);
 
 /* By GGUF name (which may also set nfc and ignore_merges) or by patterns. */
-/* GGUF's name of what cuts text as `vocab` does; false: there is none. *exact: it normalises alike, too. */
+/* GGUF's name of what cuts text as `vocab` does; false: there is none. *exact: it normalises and takes whole
+ * words alike, too. */
 bool hr__pretokenizer_name(const struct hr_vocab *vocab, char name[32], bool *exact);
 int  hr__pretokenizer_new(struct hr__pretokenizer **out, struct hr_vocab *vocab, struct hr_error *err);
 void hr__pretokenizer_free(struct hr__pretokenizer *pre);

@@ -98,12 +98,17 @@ static const struct named *find_named(const char *name)
 
 static bool cuts_alike(const struct named *row, const struct hr_vocab *v)
 {
-	bool alike = row->ignore_merges == v->ignore_merges && v->n_patterns <= MAX_PATTERNS &&
-	             (v->n_patterns == MAX_PATTERNS || !row->patterns[v->n_patterns]);
+	bool alike =
+	    v->n_patterns <= MAX_PATTERNS && (v->n_patterns == MAX_PATTERNS || !row->patterns[v->n_patterns]);
 	for (int32_t i = 0; i < v->n_patterns && alike; i++)
 		alike = row->patterns[i] && strlen(row->patterns[i]) == v->patterns[i].length &&
 		        !memcmp(row->patterns[i], v->patterns[i].text, v->patterns[i].length);
 	return alike;
+}
+
+static int differences(const struct named *row, const struct hr_vocab *v)
+{
+	return 2 * (row->ignore_merges != v->ignore_merges) + (row->nfc != v->nfc);
 }
 
 bool hr__pretokenizer_name(const struct hr_vocab *v, char name[32], bool *exact)
@@ -114,12 +119,12 @@ bool hr__pretokenizer_name(const struct hr_vocab *v, char name[32], bool *exact)
 		return *exact = true;
 	}
 	for (size_t i = 0; i < HR_COUNT_OF(named); i++)
-		if (cuts_alike(&named[i], v) && (!found || named[i].nfc == v->nfc))
+		if (cuts_alike(&named[i], v) && (!found || differences(&named[i], v) < differences(found, v)))
 			found = &named[i];
 	if (!found)
 		return false;
 	snprintf(name, 32, "%.*s", (int)strcspn(found->names, " "), found->names);
-	*exact = found->nfc == v->nfc;
+	*exact = differences(found, v) == 0;
 	return true;
 }
 
