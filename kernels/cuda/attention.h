@@ -22,6 +22,12 @@ static __device__ __forceinline__ float hr_capped(float score, float cap)
 	return cap > 0 ? cap * tanhf(score / cap) : score;
 }
 
+/* sum + a . b, one element after the other. */
+static __device__ __forceinline__ float hr_dot4(const float4 &a, const float4 &b, float sum)
+{
+	return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
+}
+
 /* Row of head_dim elements, in k and in v, of position p of sequence seq. */
 static __device__ __forceinline__ int64_t hr_kv_row(const hr__cuda_attn &a, int seq, int kv_head, int p)
 {

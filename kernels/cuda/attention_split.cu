@@ -21,14 +21,14 @@ enum { THREADS = 128, CHUNK = 256, MAX_CHUNKS = 512, MAX_DIM = 256 };
 
 struct split_args {
 	hr__cuda_attn a;
-	float             *partials;
-	int                n_chunks, first_token;
+	float        *partials;
+	int           n_chunks, first_token;
 };
 
 /* Queries of up to HEADS heads, times scale, zeros for heads that are not there. */
 template <int HEADS>
-static __device__ __forceinline__ void load_queries(const hr__cuda_attn &a, int64_t t, int head,
-                                                    int n_heads, float *to)
+static __device__ __forceinline__ void load_queries(const hr__cuda_attn &a, int64_t t, int head, int n_heads,
+                                                    float *to)
 {
 	int dim = a.kv.head_dim;
 	for (int i = (int)threadIdx.x; i < HEADS * MAX_DIM; i += THREADS) {
@@ -49,13 +49,8 @@ static __device__ __forceinline__ void score(const KV *key, int dim, const float
 	for (int d = 0; d < dim; d += 4) {
 		float4 k = hr_kv_load4(key, d, dim);
 #pragma unroll
-		for (int h = 0; h < HEADS; h++) {
-			float4 q = *(const float4 *)(queries + h * MAX_DIM + d);
-			sums[h] = fmaf(q.x, k.x, sums[h]);
-			sums[h] = fmaf(q.y, k.y, sums[h]);
-			sums[h] = fmaf(q.z, k.z, sums[h]);
-			sums[h] = fmaf(q.w, k.w, sums[h]);
-		}
+		for (int h = 0; h < HEADS; h++)
+			sums[h] = hr_dot4(*(const float4 *)(queries + h * MAX_DIM + d), k, sums[h]);
 	}
 #pragma unroll
 	for (int h = 0; h < HEADS; h++)
@@ -159,10 +154,10 @@ template <typename KV, int HEADS> static __global__ void __launch_bounds__(THREA
 static __global__ void __launch_bounds__(THREADS) merge_kernel(split_args s)
 {
 	const hr__cuda_attn &a = s.a;
-	int64_t                   t = s.first_token + (int64_t)blockIdx.y;
-	int                       dim = a.kv.head_dim, head = (int)blockIdx.x, pos = a.batch.pos[t];
-	int                       first = hr_first_seen(pos, a.window) / CHUNK;
-	int                       last = hr_last_seen(a, a.batch.seq[t], pos) / CHUNK;
+	int64_t              t = s.first_token + (int64_t)blockIdx.y;
+	int                  dim = a.kv.head_dim, head = (int)blockIdx.x, pos = a.batch.pos[t];
+	int                  first = hr_first_seen(pos, a.window) / CHUNK;
+	int                  last = hr_last_seen(a, a.batch.seq[t], pos) / CHUNK;
 	const float *from = s.partials + ((int64_t)blockIdx.y * a.n_heads + head) * s.n_chunks * (dim + 2);
 	float        m = -INFINITY, l = 0;
 	for (int c = first; c <= last; c++)

@@ -20,9 +20,9 @@ enum { WARPS = 4, WARP_ROWS = 8, ROWS = WARPS * WARP_ROWS, TILE = 32, THREADS = 
 
 struct tiled_args {
 	hr__cuda_attn a;
-	int                group, heads; /* query heads of a KV head; of them, how many a block has */
-	int                tokens;       /* of a block */
-	int                stride;       /* floats between rows in shared memory */
+	int           group, heads; /* query heads of a KV head; of them, how many a block has */
+	int           tokens;       /* of a block */
+	int           stride;       /* floats between rows in shared memory */
 };
 
 static int row_stride(int head_dim) { return (head_dim + 3) / 4 * 4 + 4; }
@@ -91,13 +91,8 @@ static __device__ __forceinline__ void score(const float *queries, const float *
 	for (int d = 0; d < dim; d += 4) {
 		float4 k = *(const float4 *)(key + d);
 #pragma unroll
-		for (int r = 0; r < WARP_ROWS; r++) {
-			float4 q = *(const float4 *)(queries + r * stride + d);
-			sums[r] = fmaf(q.x, k.x, sums[r]);
-			sums[r] = fmaf(q.y, k.y, sums[r]);
-			sums[r] = fmaf(q.z, k.z, sums[r]);
-			sums[r] = fmaf(q.w, k.w, sums[r]);
-		}
+		for (int r = 0; r < WARP_ROWS; r++)
+			sums[r] = hr_dot4(*(const float4 *)(queries + r * stride + d), k, sums[r]);
 	}
 #pragma unroll
 	for (int r = 0; r < WARP_ROWS; r++)

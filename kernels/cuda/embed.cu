@@ -38,7 +38,7 @@ template <int TYPE> static __global__ void embed_block_kernel(embed_args a)
 static void (*kernel_of(enum hr_type type))(embed_args)
 {
 	switch ((int)type) {
-#define HR_X(TYPE, ...)                                                                                           \
+#define HR_X(TYPE, ...)                                                                                      \
 	case TYPE:                                                                                               \
 		return embed_block_kernel<TYPE>;
 		HR_BLOCK_TYPES(HR_X)

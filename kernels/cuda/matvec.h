@@ -58,6 +58,20 @@ static __device__ __forceinline__ hr_matvec_product hr_matvec_product_of(const h
 	return p;
 }
 
+/* A warp's R rows from `first` on, of which behind the last one there is the first again, and zeros
+ * for the sums of T tokens. */
+template <int T, int R>
+static __device__ __forceinline__ void hr_matvec_begin(const hr_matvec_product &p, int first,
+                                                       const uint8_t *(&rows)[R], float (&sums)[T * R])
+{
+#pragma unroll
+	for (int r = 0; r < R; r++)
+		rows[r] = p.w + (size_t)(first + r < p.rows ? first + r : first) * p.row_bytes;
+#pragma unroll
+	for (int i = 0; i < T * R; i++)
+		sums[i] = 0;
+}
+
 static __device__ __forceinline__ void hr_matvec_write(const hr_matvec_product &p, int row, int t, float sum)
 {
 	float *y = p.y + t * p.y_stride + row;

@@ -10,18 +10,37 @@
  * where 128 a clock may issue and 10.4 weights a clock arrive: 25 %.
  *
  * The sum's order depends on cols and the type alone: lane l adds its elements in order, then
- * hr_warp_sum()'s tree. Rows that don't begin at 16 bytes (or x that does not) are loaded in
- * smaller pieces, by the same lanes in the same order. */
+ * hr_warp_sum()'s tree. The same lanes take the same elements in the same order wherever rows
+ * begin: at 16 bytes; at 8, as half of all safetensors files have it, in two loads for one;
+ * anywhere, in five. Only rows that are no multiple of 16 bytes long (or an x that does not begin at 16)
+ * are loaded element by element. */
 #include "kernels/cuda/matvec.h"
 
 enum { WARPS = 4 };
 
-/* A lane's E elements from k on, zeros behind the end. Aligned: all or none is there. */
-template <int TYPE, bool ALIGNED, int E>
+/* What rows begin at. */
+enum { AT_16, AT_8, ANYWHERE, ELEMENTS };
+
+template <int AT> static __device__ __forceinline__ uint4 load16(const uint8_t *p)
+{
+	if constexpr (AT == AT_16) {
+		return __ldcs((const uint4 *)p);
+	} else if constexpr (AT == AT_8) {
+		uint2 low = __ldcs((const uint2 *)p), high = __ldcs((const uint2 *)p + 1);
+		return make_uint4(low.x, low.y, high.x, high.y);
+	} else {
+		uint32_t words[4];
+		hr_load_words(p, words);
+		return make_uint4(words[0], words[1], words[2], words[3]);
+	}
+}
+
+/* A lane's E elements from k on, zeros behind the end; or as they were loaded, where all or none is there. */
+template <int TYPE, int AT, int E>
 static __device__ __forceinline__ void convert(const uint4 &raw, const uint8_t *row, int k, int cols,
                                                float (&w)[E])
 {
-	if constexpr (ALIGNED) {
+	if constexpr (AT != ELEMENTS) {
 		hr_float<TYPE>::words(raw, w);
 	} else {
 #pragma unroll
@@ -30,12 +49,12 @@ static __device__ __forceinline__ void convert(const uint4 &raw, const uint8_t *
 	}
 }
 
-template <bool ALIGNED, int E>
+template <int AT, int E>
 static __device__ __forceinline__ void load_x(const float *x, int k, int cols, float (&v)[E])
 {
 #pragma unroll
 	for (int i = 0; i < E; i += 4) {
-		if constexpr (ALIGNED) {
+		if constexpr (AT != ELEMENTS) {
 			float4 f = *(const float4 *)(x + k + i);
 			v[i] = f.x, v[i + 1] = f.y, v[i + 2] = f.z, v[i + 3] = f.w;
 		} else {
@@ -46,7 +65,7 @@ static __device__ __forceinline__ void load_x(const float *x, int k, int cols, f
 	}
 }
 
-template <int TYPE, int T, bool ALIGNED>
+template <int TYPE, int T, int AT>
 static __global__ void __launch_bounds__(WARPS *HR_WARP)
     matvec_float_kernel(hr_matvec_products list, const float *x, int n_tokens)
 {
@@ -58,12 +77,7 @@ static __global__ void __launch_bounds__(WARPS *HR_WARP)
 		return;
 	const uint8_t *rows[R];
 	float          sums[T * R];
-#pragma unroll
-	for (int r = 0; r < R; r++)
-		rows[r] = p.w + (size_t)(first + r < p.rows ? first + r : first) * p.row_bytes;
-#pragma unroll
-	for (int i = 0; i < T * R; i++)
-		sums[i] = 0;
+	hr_matvec_begin<T, R>(p, first, rows, sums);
 
 	for (int begin = lane * E; begin < cols; begin += U * STEP) {
 		uint4 raw[U][R];
@@ -71,8 +85,8 @@ static __global__ void __launch_bounds__(WARPS *HR_WARP)
 		for (int u = 0; u < U; u++)
 #pragma unroll
 			for (int r = 0; r < R; r++)
-				if (ALIGNED && begin + u * STEP < cols)
-					raw[u][r] = __ldcs((const uint4 *)rows[r] + (begin + u * STEP) / E);
+				if (AT != ELEMENTS && begin + u * STEP < cols)
+					raw[u][r] = load16<AT>(rows[r] + (size_t)(begin + u * STEP) * hr_float<TYPE>::BYTES);
 #pragma unroll
 		for (int u = 0; u < U; u++) {
 			int   k = begin + u * STEP;
@@ -81,12 +95,12 @@ static __global__ void __launch_bounds__(WARPS *HR_WARP)
 				break;
 #pragma unroll
 			for (int r = 0; r < R; r++)
-				convert<TYPE, ALIGNED>(raw[u][r], rows[r], k, cols, w[r]);
+				convert<TYPE, AT>(raw[u][r], rows[r], k, cols, w[r]);
 #pragma unroll
 			for (int t = 0; t < T; t++) {
 				if (t >= n_tokens)
 					break;
-				load_x<ALIGNED>(x + (int64_t)t * cols, k, cols, v);
+				load_x<AT>(x + (int64_t)t * cols, k, cols, v);
 #pragma unroll
 				for (int r = 0; r < R; r++)
 #pragma unroll
@@ -98,22 +112,28 @@ static __global__ void __launch_bounds__(WARPS *HR_WARP)
 	hr_matvec_finish<T, R>(sums, p, first, n_tokens);
 }
 
-/* Do all rows, of the weights and of x, begin at 16 bytes? */
-static bool is_aligned(const hr_matvec_products *list, const float *x)
+/* Where all rows of the products begin at, so that whole loads are all there is. */
+static int alignment(const hr_matvec_products *list, const float *x)
 {
-	bool aligned = (uintptr_t)x % 16 == 0 && list->cols % 4 == 0;
-	for (int i = 0; i < list->n; i++)
-		aligned = aligned && (uintptr_t)list->p[i].w % 16 == 0 && list->p[i].row_bytes % 16 == 0;
-	return aligned;
+	uintptr_t begins = 0, lengths = 0;
+	for (int i = 0; i < list->n; i++) {
+		begins |= (uintptr_t)list->p[i].w;
+		lengths |= list->p[i].row_bytes;
+	}
+	if ((uintptr_t)x % 16 || list->cols % 4 || lengths % 16)
+		return ELEMENTS;
+	return begins % 16 == 0 ? AT_16 : begins % 8 == 0 ? AT_8 : ANYWHERE;
 }
 
 template <int TYPE, int T>
 static int launch(struct hr_stream *stream, const struct hr_matmul *products, int n_products, const float *x,
                   int32_t n_tokens)
 {
+	static constexpr void (*kernels[])(hr_matvec_products, const float *, int) = {
+	    matvec_float_kernel<TYPE, T, AT_16>, matvec_float_kernel<TYPE, T, AT_8>,
+	    matvec_float_kernel<TYPE, T, ANYWHERE>, matvec_float_kernel<TYPE, T, ELEMENTS>};
 	hr_matvec_products list = hr_matvec_list(products, n_products, WARPS * (T <= 2 ? 2 : 4), 0);
-	auto               kernel =
-        is_aligned(&list, x) ? matvec_float_kernel<TYPE, T, true> : matvec_float_kernel<TYPE, T, false>;
+	auto               kernel = kernels[alignment(&list, x)];
 	return hr_cuda_launch(stream, "matvec_float", kernel, dim3((unsigned)list.n_blocks),
 	                      dim3(WARPS * HR_WARP), 0, list, x, (int)n_tokens);
 }

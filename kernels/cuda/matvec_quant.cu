@@ -178,12 +178,7 @@ static __global__ void __launch_bounds__(WARPS *HR_WARP)
 	uint8_t       *stages = ring + warp * SPREAD * STRIDE;
 	const uint8_t *rows[R];
 	float          sums[T * R];
-#pragma unroll
-	for (int r = 0; r < R; r++)
-		rows[r] = p.w + (size_t)(first + r < p.rows ? first + r : first) * p.row_bytes;
-#pragma unroll
-	for (int i = 0; i < T * R; i++)
-		sums[i] = 0;
+	hr_matvec_begin<T, R>(p, first, rows, sums);
 #pragma unroll
 	for (int i = 0; i < STAGES - 1; i++)
 		fetch<D, R, STRIDE>(rows, p.row_bytes, i, stages + i * R * STRIDE);
@@ -258,7 +253,7 @@ int hr__cuda_matvec_quant(struct hr_stream *stream, const struct hr_matmul *prod
 	int32_t        cols = products[0].w.cols;
 	const xq_span *x = (const xq_span *)xq + (int64_t)first_token * hr_div_up(cols, SPAN);
 	switch ((int)products[0].w.type) {
-#define HR_X(TYPE, ...)                                                                                           \
+#define HR_X(TYPE, ...)                                                                                      \
 	case TYPE:                                                                                               \
 		return launch_for<TYPE>(stream, products, n_products, x, first_token, n_tokens);
 		HR_BLOCK_TYPES(HR_X)

@@ -23,24 +23,25 @@ static __device__ __forceinline__ float hr_warp_max(float v)
 
 /* Sums of N values at once (a power of two, at most 32): lane l returns the sum of
  * value l / (32 / N), added up in hr_warp_sum()'s order. N - 1 shuffles and a few
- * instead of 5 N: in each step a lane gives half of its values away. */
-template <int N> static __device__ __forceinline__ float hr_warp_sums(float (&v)[N])
+ * instead of 5 N: in each step a lane gives half of its values away, until it has one.
+ * A step is a call, since a loop over steps was not unrolled for N >= 16, and v was in memory then. */
+template <int N, int KEPT = N> static __device__ __forceinline__ float hr_warp_sums(float (&v)[N])
 {
-	int lane = (int)threadIdx.x % HR_WARP;
-	int d = HR_WARP / 2;
+	const int D = HR_WARP / 2 * KEPT / N;
+	if constexpr (KEPT > 1) {
+		bool upper = (int)threadIdx.x % HR_WARP & D;
 #pragma unroll
-	for (int n = N / 2; n; n /= 2, d /= 2) {
-		bool upper = lane & d;
-#pragma unroll
-		for (int i = 0; i < n; i++) {
-			float keep = upper ? v[i + n] : v[i], give = upper ? v[i] : v[i + n];
-			v[i] = keep + __shfl_xor_sync(HR_ALL_LANES, give, d);
+		for (int i = 0; i < KEPT / 2; i++) {
+			float keep = upper ? v[i + KEPT / 2] : v[i], give = upper ? v[i] : v[i + KEPT / 2];
+			v[i] = keep + __shfl_xor_sync(HR_ALL_LANES, give, D);
 		}
-	}
+		return hr_warp_sums<N, KEPT / 2>(v);
+	} else {
 #pragma unroll
-	for (; d; d /= 2)
-		v[0] += __shfl_xor_sync(HR_ALL_LANES, v[0], d);
-	return v[0];
+		for (int d = D; d; d /= 2)
+			v[0] += __shfl_xor_sync(HR_ALL_LANES, v[0], d);
+		return v[0];
+	}
 }
 
 /* blockDim.x is a multiple of 32; a block may call it again after a barrier. */
