@@ -246,6 +246,10 @@ static void mixes_are_those_of_llama_cpp(void **state)
 	assert_int_equal(
 	    hr__mix_type(hr__mix_of_name("q4_0"), "token_embd.weight", 2, 256, HR_TYPE_F32, false, &h),
 	    HR_TYPE_Q6_K);
+	h = (struct hr_hparams){.encoder = true, .n_layers = 12, .n_heads = 12, .n_kv_heads = 12};
+	assert_int_equal(
+	    hr__mix_type(hr__mix_of_name("q4_0"), "token_embd.weight", 2, 256, HR_TYPE_F32, false, &h),
+	    HR_TYPE_Q6_K);
 }
 
 /* ---- Metadata ------------------------------------------------------------------- */

@@ -170,6 +170,7 @@ enum hr_type hr__mix_type(const struct hr_mix *mix, const char *name, int n_dims
                           enum hr_type as_is, bool pure, const struct hr_hparams *h)
 {
 	int          layer = 0;
+	bool         no_head = h->tied || h->encoder; /* the embedding counts as one, also an encoder's */
 	enum hr_type type = mix->type;
 	if (!is_quantized(name, n_dims))
 		return as_is;
@@ -178,7 +179,7 @@ enum hr_type hr__mix_type(const struct hr_mix *mix, const char *name, int n_dims
 	sscanf(name, "blk.%d.", &layer);
 	if (pure)
 		type = mix->type;
-	else if (!strcmp(name, "output.weight") || (h->tied && !strcmp(name, "token_embd.weight")))
+	else if (!strcmp(name, "output.weight") || (no_head && !strcmp(name, "token_embd.weight")))
 		type = type_of_head(mix, cols);
 	else if (has(name, "attn_v.weight") || has(name, "attn_qkv.weight"))
 		type = type_of_values(mix, layer, h);
