@@ -60,8 +60,8 @@ void hr__window_fail(struct hr_window *w, const struct hr_error *error)
 void hr__window_fail_device(struct hr_window *w, int rc, const char *doing, int layer)
 {
 	struct hr_error error;
-	hr__fail(&error, rc, "Device %s failed while it was %s %s; close the session and open it again.",
-	         w->o.device->name, doing, w->o.layers[layer].name);
+	hr__fail(&error, rc, "Device %s failed while it was %s %s; start the program again.", w->o.device->name,
+	         doing, w->o.layers[layer].name);
 	hr__window_fail(w, &error);
 }
 

@@ -113,11 +113,11 @@ static int enter(struct cuda_device *d)
 
 static int fail_sentence(struct cuda_device *d, const char *doing, struct hr_error *err)
 {
-	return hr__fail(err, HR_EDEVICE,
-	                "Device %s (cuda:%d) failed while %s: %s; close the session and open it again, or use "
-	                "--device cpu.",
-	                d->base.name, d->ordinal, doing,
-	                cudaGetErrorString((cudaError_t)atomic_load(&d->failed)));
+	return hr__fail(
+	    err, HR_EDEVICE,
+	    "Device %s (cuda:%d) failed while %s: %s; start the program again, since CUDA may refuse all "
+	    "work until this process ends, or use --device cpu.",
+	    d->base.name, d->ordinal, doing, cudaGetErrorString((cudaError_t)atomic_load(&d->failed)));
 }
 
 /* ---- Memory ---------------------------------------------------------------- */
