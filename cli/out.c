@@ -1,4 +1,4 @@
-/* Talking: sentences and the progress bar on stderr, results on stdout.
+/* Talking: sentences and the progress bar on stderr, results on stdout, and figures as words.
  *
  * A write to stdout that fails is remembered and told once, at the end; whoever
  * produces output stops when a write returns false. */
@@ -92,6 +92,31 @@ int hr_cli_finish_output(int code)
 	if (output_errno == EPIPE)
 		return hr_cli_fail("Standard output was closed before everything was written to it.");
 	return hr_cli_fail("Standard output could not be written: %s.", strerror(output_errno));
+}
+
+struct hr_cli_text hr_cli_residents(const struct hr_plan_info *p)
+{
+	struct hr_cli_text text;
+	if (p->kept_share > 0)
+		snprintf(text.s, sizeof text.s, "%d layers stay, %.0f %% of each other", p->resident_layers,
+		         100 * p->kept_share);
+	else
+		snprintf(text.s, sizeof text.s, "%d layers stay", p->resident_layers);
+	return text;
+}
+
+struct hr_cli_text hr_cli_bytes(uint64_t bytes)
+{
+	static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+	struct hr_cli_text       out;
+	double                   x = (double)bytes;
+	int                      unit = 0;
+	while (x >= 999.5 && unit < 5) {
+		x /= 1000;
+		unit++;
+	}
+	snprintf(out.s, sizeof out.s, "%.*f %s", !unit || x >= 99.95 ? 0 : x >= 9.995 ? 1 : 2, x, units[unit]);
+	return out;
 }
 
 void hr_cli_on_notice(void *user, const char *sentence)

@@ -56,31 +56,6 @@ bool hr_cli_parse_size(const char *text, uint64_t *bytes)
 	return true;
 }
 
-struct hr_cli_text hr_cli_residents(const struct hr_plan_info *p)
-{
-	struct hr_cli_text text;
-	if (p->kept_share > 0)
-		snprintf(text.s, sizeof text.s, "%d layers stay, %.0f %% of each other", p->resident_layers,
-		         100 * p->kept_share);
-	else
-		snprintf(text.s, sizeof text.s, "%d layers stay", p->resident_layers);
-	return text;
-}
-
-struct hr_cli_text hr_cli_bytes(uint64_t bytes)
-{
-	static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
-	struct hr_cli_text       out;
-	double                   x = (double)bytes;
-	int                      unit = 0;
-	while (x >= 999.5 && unit < 5) {
-		x /= 1000;
-		unit++;
-	}
-	snprintf(out.s, sizeof out.s, "%.*f %s", !unit || x >= 99.95 ? 0 : x >= 9.995 ? 1 : 2, x, units[unit]);
-	return out;
-}
-
 char *hr_cli_quote(const char *text)
 {
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,+@";

@@ -10,7 +10,7 @@
  * streamed through the same slots, also where these hold no more than a part of a block. */
 #include "base/error.h"
 #include "base/mem.h"
-#include "runtime/cut.h"
+#include "runtime/model.h"
 
 #include <stdio.h>
 
@@ -175,8 +175,6 @@ int hr__layout_model(struct hr_model *m, struct hr_error *err)
 		goto done;
 	if (!c->hparams.encoder && !(rc = layout_matrix(m, &m->head, c->ends.head, 0, -1)))
 		rc = layout_head_parts(m);
-	if (!rc)
-		rc = hr__cuts_init(m);
 done:
 	return rc ? hr__fail(err, rc, "%s: out of memory while laying out %d layers.", c->path, m->n_blocks) : 0;
 }
@@ -190,7 +188,6 @@ void hr__layout_release(struct hr_model *m)
 	free(m->embedding.layer.extents);
 	free(m->head.layer.extents);
 	free(m->globals.extents);
-	hr__cuts_release(&m->cuts);
 	free(m->block_layers);
 	free(m->blocks);
 	free(m->head_parts);

@@ -2,7 +2,7 @@
  * what makes it safe to share between sessions and threads. A model whose
  * tokenizer can't be used still opens (it can be inspected, planned, and run
  * from token ids); the reason is kept and told when text is asked for. */
-#include "runtime/model.h"
+#include "runtime/cut.h"
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -121,6 +121,8 @@ int hr__model_of_checkpoint(struct hr_model **out, struct hr_checkpoint *checkpo
 	m->checkpoint = *checkpoint;
 	*checkpoint = (struct hr_checkpoint){0};
 	int rc = hr__layout_model(m, err);
+	if (!rc && hr__cuts_init(m))
+		rc = hr__fail(err, HR_ENOMEM, "%s: out of memory while its layers were cut.", m->checkpoint.path);
 	if (rc) {
 		hr_model_close(m);
 		return rc;
@@ -145,6 +147,7 @@ void hr_model_close(struct hr_model *m)
 	if (!m)
 		return;
 	hr_tokenizer_free(m->tokenizer);
+	hr__cuts_release(&m->cuts);
 	hr__layout_release(m);
 	hr_checkpoint_release(&m->checkpoint);
 	free(m);
