@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (rc && (err.code != rc || !err.message[0]))
 		abort();
 	const struct hr_hparams *h = &d.hparams;
-	if (!rc && (h->n_layers < 1 || h->n_embd < 1 || h->n_vocab < 1 || h->n_kv_heads < 1 ||
+	if (!rc && (h->n_layers < 1 || h->n_embd < 1 || h->n_vocab < 0 || h->n_kv_heads < 1 ||
 	            h->n_heads % h->n_kv_heads || h->head_dim < 1 || h->n_rot % 2 || h->n_rot > h->head_dim ||
 	            h->sliding_window < 0))
 		abort();
