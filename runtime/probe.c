@@ -1,11 +1,11 @@
 /* The probe: sessions on a model that is the given one with fewer blocks, driven pass by
  * pass at chosen numbers of tokens and positions.
  *
- * Few tokens are limited by memory, so the blocks must not fit a processor's cache any better
- * than the whole model does: the first session takes WIDE_BYTES of them. Many tokens are limited by
- * arithmetic, and two blocks will do. The window's own meter gives the time of the kernels
- * alone, whether their weights were resident or streamed; what a pass takes beyond that and
- * beyond its stalls is the host's turn. A size whose pass takes too long is the last one. */
+ * The blocks must not fit a processor's cache any better than the whole model does, however many tokens
+ * are computed: the first session takes WIDE_BYTES of them, and times tokens until a pass takes
+ * too long. What does not depend on the weights is timed on two blocks. The window's own meter gives the
+ * time of the kernels alone, whether their weights were resident or streamed; what a pass takes beyond
+ * that and beyond its stalls is the host's turn. */
 #include "runtime/probe.h"
 
 #include "base/clock.h"
@@ -19,12 +19,12 @@
 #define DEEP_BLOCKS   2
 #define LOOK_BACK     1024        /* positions, for the cost of context */
 #define ENOUGH_NS     60000000u   /* of passes of one size */
+#define SLOW_NS       250000000u  /* a pass that is timed twice at most */
 #define TOO_LONG_NS   1000000000u /* a pass that is not worth a second one, or a larger one */
 #define MAX_PASSES    9
 #define PROBE_OUTPUTS 16
 
-static const int few_tokens[] = {1, 2, 4, 8};
-static const int many_tokens[] = {16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
+static const int tokens[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
 
 struct probe {
 	struct hr_session *session;
@@ -90,7 +90,8 @@ static int time_passes(struct probe *probe, int n, int first, int n_outputs, str
 		double total = (double)(now - from), busy = (double)(after.compute_ns - before.compute_ns);
 		compute[n_passes] = busy;
 		between[n_passes++] = total - busy - (double)(after.stall_ns - before.stall_ns);
-		if (long_pass || n_passes == MAX_PASSES || (n_passes >= 3 && now - begin > ENOUGH_NS))
+		int enough = now - from > SLOW_NS ? 2 : 3;
+		if (long_pass || n_passes == MAX_PASSES || (n_passes >= enough && now - begin > ENOUGH_NS))
 			break;
 	}
 	if (rc)
@@ -183,13 +184,15 @@ static int open_probe(struct probe *probe, struct hr_model *few, const struct hr
 
 static int clamp(int x, int least, int most) { return x < least ? least : x > most ? most : x; }
 
-static int probe_wide(struct hr_rates *rates, struct probe *probe, struct hr_error *err)
+static int probe_wide(struct hr_rates *rates, struct probe *probe, int n_batch, struct hr_error *err)
 {
 	const struct hr_plan_info *info = hr_plan_info(hr_session_plan(probe->session));
+	int                        most = info->n_ctx < n_batch ? info->n_ctx : n_batch;
 	bool                       too_long = false;
 	int                        rc = 0;
-	for (size_t i = 0; i < HR_COUNT_OF(few_tokens) && !rc && !too_long; i++)
-		rc = add_point(rates, probe, few_tokens[i], &too_long, err);
+	for (size_t i = 0; i < HR_COUNT_OF(tokens) && !rc && !too_long; i++)
+		if (tokens[i] <= 8 || tokens[i] <= most)
+			rc = add_point(rates, probe, tokens[i], &too_long, err);
 	if (!rc)
 		rc = time_context(probe, 1, info->n_ctx, &rates->context_ns_decode, err);
 	return rc;
@@ -199,14 +202,9 @@ static int probe_deep(struct hr_rates *rates, struct probe *probe, int n_batch, 
 {
 	const struct hr_plan_info *info = hr_plan_info(hr_session_plan(probe->session));
 	int                        most = info->n_ctx < n_batch ? info->n_ctx : n_batch;
-	bool                       too_long = false;
 	int                        rc = time_between(rates, probe, err);
 	if (!rc)
 		rc = time_head(rates, probe, err);
-	for (size_t i = 0; i < HR_COUNT_OF(many_tokens) && !rc && !too_long; i++) {
-		if (many_tokens[i] <= most && rates->n_compute < HR_RATES_MAX_COMPUTE)
-			rc = add_point(rates, probe, many_tokens[i], &too_long, err);
-	}
 	if (!rc)
 		rc = time_context(probe, clamp(64, 1, most), info->n_ctx, &rates->context_ns_prefill, err);
 	return rc;
@@ -241,7 +239,7 @@ int hr__probe(struct hr_rates *rates, const struct hr_model *model, const struct
 	if (!rc && !probe.session->backend.device->host_addressable)
 		rc = hr_rates_measure_link(rates, probe.session->backend.device, err);
 	if (!rc)
-		rc = probe_wide(rates, &probe, err);
+		rc = probe_wide(rates, &probe, options->n_batch ? options->n_batch : 512, err);
 	hr_session_close(probe.session);
 	probe.session = NULL;
 	if (!rc)
