@@ -112,6 +112,8 @@ static const struct flag flags[] = {
 	{"reader", FLAG_CHOICE, "auto|uring|pread", FIELD(plan.reader), MEASURING, 0, 0, G, "how files are read (auto)"},
 	{"chunk", FLAG_SIZE, "SIZE", FIELD(plan.chunk_bytes), MEASURING, 0, 0, G, "bytes of one read (auto)"},
 	{"read-depth", FLAG_INT, "N", FIELD(plan.read_depth), MEASURING, 1, 4096, G, "reads in flight (auto)"},
+	{"staging", FLAG_INT, "N", FIELD(plan.staging_buffers), MEASURING, 2, 4096, G,
+	 "pinned buffers of one chunk each between the drive and a GPU (auto: the reads in flight, and 4)"},
 	{"max-disk-rate", FLAG_SIZE, "SIZE", FIELD(plan.max_disk_rate), MEASURING, 0, 0, G,
 	 "read at most so many bytes per second (unlimited)"},
 	{"cpu-isa", FLAG_CHOICE, "auto|portable|avx2|avx512|amx", FIELD(plan.cpu_isa), MEASURING, 0, 0, G,

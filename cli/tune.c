@@ -13,13 +13,13 @@ static const double default_minutes = 3;
 
 static void print_head(void)
 {
-	printf("  %5s  %12s %9s %6s %7s %7s %5s %6s  %10s  %18s\n", "trial", "split", "chunk", "depth", "reader",
-	       "threads", "seqs", "batch", "predicted", "tokens/s");
+	printf("  %5s  %12s %9s %6s %7s %7s %7s %5s %6s  %10s  %18s\n", "trial", "split", "chunk", "depth",
+	       "staging", "reader", "threads", "seqs", "batch", "predicted", "tokens/s");
 }
 
 static void print_trial(int number, const struct hr_cli_trial *t, bool best)
 {
-	char split[32] = "-", predicted[32] = "-", speed[64];
+	char split[32] = "-", predicted[32] = "-", staging[16] = "-", speed[64];
 	if (t->slots > 0 && t->kept_share > 0)
 		snprintf(split, sizeof split, "%d (%.0f %%) + %d", t->resident_layers, 100 * t->kept_share, t->slots);
 	else if (t->slots > 0)
@@ -28,11 +28,13 @@ static void print_trial(int number, const struct hr_cli_trial *t, bool best)
 		snprintf(split, sizeof split, "full");
 	if (t->predicted_tps > 0)
 		snprintf(predicted, sizeof predicted, "%.2f", t->predicted_tps);
+	if (t->plan.staging_buffers)
+		snprintf(staging, sizeof staging, "%d", t->plan.staging_buffers);
 	snprintf(speed, sizeof speed, t->tps > 0 ? "%.2f ± %.2f" : "failed", t->tps, t->noise);
 	hr_cli_hide_status();
-	printf("  %5d  %12s %5.4g MiB %6d %7s %7d %5d %6d  %10s  %*s%s%s%s\n", number, split,
-	       (double)t->plan.chunk_bytes / 1048576, t->plan.read_depth, t->plan.reader, t->plan.n_threads,
-	       t->plan.n_seqs, t->plan.n_batch, predicted, t->tps > 0 ? 19 : 18, speed,
+	printf("  %5d  %12s %5.4g MiB %6d %7s %7s %7d %5d %6d  %10s  %*s%s%s%s\n", number, split,
+	       (double)t->plan.chunk_bytes / 1048576, t->plan.read_depth, staging, t->plan.reader,
+	       t->plan.n_threads, t->plan.n_seqs, t->plan.n_batch, predicted, t->tps > 0 ? 19 : 18, speed,
 	       best ? "  best so far" : "", t->tps > 0 ? "" : "  ", t->tps > 0 ? "" : t->why);
 	fflush(stdout);
 }
@@ -43,7 +45,9 @@ static void write_flags(char *text, size_t size, const struct hr_plan_options *p
 	int n = snprintf(text, size, "--chunk %llu --read-depth %d --reader %s -t %d -b %d",
 	                 (unsigned long long)p->chunk_bytes, p->read_depth, p->reader, p->n_threads, p->n_batch);
 	if (p->slots > 0)
-		snprintf(text + n, size - (size_t)n, " --slots %d", p->slots);
+		n += snprintf(text + n, size - (size_t)n, " --slots %d", p->slots);
+	if (p->staging_buffers)
+		snprintf(text + n, size - (size_t)n, " --staging %d", p->staging_buffers);
 }
 
 static json_t *settings_to_json(const struct hr_plan_options *p)
@@ -51,6 +55,8 @@ static json_t *settings_to_json(const struct hr_plan_options *p)
 	json_t *o = json_pack("{s:I, s:i, s:s, s:i, s:i, s:i}", "chunk_bytes", (json_int_t)p->chunk_bytes,
 	                      "read_depth", p->read_depth, "reader", p->reader, "n_threads", p->n_threads,
 	                      "n_seqs", p->n_seqs, "n_batch", p->n_batch);
+	json_object_set_new(o, "staging_buffers",
+	                    p->staging_buffers ? json_integer(p->staging_buffers) : json_null());
 	json_object_set_new(o, "slots", p->slots > 0 ? json_integer(p->slots) : json_null());
 	return o;
 }

@@ -85,6 +85,8 @@ static void make_command(struct command *c, const struct hr_cli_options *o, cons
 	add_flag(c, "--chunk", "%llu", (unsigned long long)p->chunk_bytes);
 	add_flag(c, "--read-depth", "%d", p->read_depth);
 	add_flag(c, "--reader", "%s", p->reader);
+	if (p->staging_buffers)
+		add_flag(c, "--staging", "%d", p->staging_buffers);
 	add_flag(c, "-t", "%d", p->n_threads);
 	if (p->slots > 0)
 		add_flag(c, "--slots", "%d", p->slots);

@@ -113,6 +113,9 @@ static int check_options(const struct hr_plan_options *o, struct hr_error *err)
 	if (o->chunk_bytes && (o->chunk_bytes < HR_IO_ALIGN || o->chunk_bytes > (1u << 30)))
 		return hr__fail(err, HR_EINVAL, "A chunk of %llu bytes is out of range; use 4KiB to 1GiB.",
 		                (unsigned long long)o->chunk_bytes);
+	if (o->staging_buffers < 0 || o->staging_buffers == 1 || o->staging_buffers > 4096)
+		return hr__fail(err, HR_EINVAL, "%d staging buffers is out of range; use 2 to 4096.",
+		                o->staging_buffers);
 	if (o->read_depth < 0 || o->read_depth > 1024)
 		return hr__fail(err, HR_EINVAL, "A read depth of %d is out of range; use 1 to 1024.", o->read_depth);
 	return 0;
@@ -207,6 +210,7 @@ static void describe_placement(struct hr_plan *plan, uint64_t budget, const stru
 	info->link_bytes_per_pass = device->host_addressable ? 0 : p->streamed_bytes_per_pass;
 	info->chunk_bytes = p->chunk_bytes;
 	info->read_depth = p->read_depth;
+	info->staging_buffers = p->staging_buffers;
 	info->n_modules = p->n_blocks + (plan->model->n_head_parts ? 3 : 2);
 }
 
@@ -283,6 +287,7 @@ static struct hr_plan_request describe_request(const struct hr_plan *plan, const
 	    .slots = o->slots,
 	    .chunk_bytes = o->chunk_bytes,
 	    .read_depth = o->read_depth,
+	    .staging_buffers = o->staging_buffers,
 	    .cost = plan->info.rates ? &plan->cost : NULL,
 	};
 }

@@ -33,12 +33,12 @@ static void machine_words(char *words, size_t size, const struct hr_model *model
 
 static json_t *profile_to_json(const struct hr_profile *p)
 {
-	return json_pack("{s:s, s:i, s:I, s:i, s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:f, s:i}", "date", p->date,
-	                 "slots", p->slots, "chunk_bytes", (json_int_t)p->chunk_bytes, "read_depth",
-	                 p->read_depth, "reader", p->reader, "n_threads", p->n_threads, "n_seqs", p->n_seqs,
-	                 "n_batch", p->n_batch, "device_memory_bytes", (json_int_t)p->device_memory_bytes,
-	                 "window_layers", p->window_layers, "resident_layers", p->resident_layers, "tps", p->tps,
-	                 "n_trials", p->n_trials);
+	return json_pack("{s:s, s:i, s:I, s:i, s:i, s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:f, s:i}", "date",
+	                 p->date, "slots", p->slots, "chunk_bytes", (json_int_t)p->chunk_bytes, "read_depth",
+	                 p->read_depth, "staging_buffers", p->staging_buffers, "reader", p->reader, "n_threads",
+	                 p->n_threads, "n_seqs", p->n_seqs, "n_batch", p->n_batch, "device_memory_bytes",
+	                 (json_int_t)p->device_memory_bytes, "window_layers", p->window_layers, "resident_layers",
+	                 p->resident_layers, "tps", p->tps, "n_trials", p->n_trials);
 }
 
 /* The machines of the file that is there; an empty object when there is none that can be read. */
@@ -81,14 +81,15 @@ static bool whole(const json_t *o, const char *key, json_int_t least, json_int_t
 
 static bool read_profile(const json_t *o, struct hr_profile *p)
 {
-	json_int_t  slots, chunk, depth, threads, memory, trials, seqs, batch, window, residents;
+	json_int_t  slots, chunk, depth, threads, memory, trials, seqs, batch, window, residents, staging;
 	const char *reader = json_string_value(json_object_get(o, "reader"));
 	const char *date = json_string_value(json_object_get(o, "date"));
 	if (!whole(o, "slots", 0, 64, &slots) || !whole(o, "chunk_bytes", HR_IO_ALIGN, 1 << 30, &chunk) ||
 	    !whole(o, "read_depth", 1, 1024, &depth) || !whole(o, "n_threads", 1, 1024, &threads) ||
 	    !whole(o, "device_memory_bytes", 0, INT64_MAX, &memory) ||
-	    !whole(o, "n_trials", 0, 1 << 20, &trials) || !whole(o, "n_seqs", 0, 1 << 20, &seqs) ||
-	    !whole(o, "n_batch", 0, 1 << 20, &batch) || !whole(o, "window_layers", HR_AUTO, INT32_MAX, &window) ||
+	    !whole(o, "n_trials", 0, 1 << 20, &trials) || !whole(o, "staging_buffers", 0, 4096, &staging) ||
+	    !whole(o, "n_seqs", 0, 1 << 20, &seqs) || !whole(o, "n_batch", 0, 1 << 20, &batch) ||
+	    !whole(o, "window_layers", HR_AUTO, INT32_MAX, &window) ||
 	    !whole(o, "resident_layers", HR_AUTO, INT32_MAX, &residents))
 		return false;
 	if (chunk % HR_IO_ALIGN || !reader || (strcmp(reader, "uring") && strcmp(reader, "pread")) || !date ||
@@ -99,6 +100,7 @@ static bool read_profile(const json_t *o, struct hr_profile *p)
 	                         .n_threads = (int)threads,
 	                         .n_trials = (int)trials,
 	                         .chunk_bytes = (uint64_t)chunk,
+	                         .staging_buffers = (int)staging,
 	                         .n_seqs = (int)seqs,
 	                         .n_batch = (int)batch,
 	                         .device_memory_bytes = (uint64_t)memory,
@@ -173,6 +175,8 @@ void hr__profile_apply(struct hr_plan_options *o, const struct hr_model *model, 
 		o->chunk_bytes = p.chunk_bytes;
 	if (!o->read_depth)
 		o->read_depth = p.read_depth;
+	if (!o->staging_buffers)
+		o->staging_buffers = p.staging_buffers;
 	if (!o->n_threads)
 		o->n_threads = p.n_threads;
 	if (!o->reader || !strcmp(o->reader, "auto"))

@@ -7,6 +7,7 @@
 struct hr_profile {
 	int      slots, read_depth, n_threads, n_trials;
 	uint64_t chunk_bytes;
+	int      staging_buffers; /* 0: not tuned */
 	int      n_seqs, n_batch; /* at a time; 0: not tuned */
 	/* The budget that the slots were tuned for, as it was given; 0, HR_AUTO: none. */
 	uint64_t device_memory_bytes;

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SLOTS, CHUNK, DEPTH, READER, THREADS, SEQS, BATCH, N_DIMS };
+enum { SLOTS, CHUNK, DEPTH, STAGING, READER, THREADS, SEQS, BATCH, N_DIMS };
 enum { MAX_VALUES = 8 };
 
 struct hr_tuner {
@@ -49,6 +49,7 @@ static struct hr_plan_options options_at(const struct hr_tuner *t, const struct 
 	o.slots = t->values[SLOTS][p->at[SLOTS]] ? (int)t->values[SLOTS][p->at[SLOTS]] : HR_AUTO;
 	o.chunk_bytes = t->values[CHUNK][p->at[CHUNK]];
 	o.read_depth = (int)t->values[DEPTH][p->at[DEPTH]];
+	o.staging_buffers = (int)t->values[STAGING][p->at[STAGING]];
 	o.reader = t->values[READER][p->at[READER]] ? "pread" : "uring";
 	o.n_threads = (int)t->values[THREADS][p->at[THREADS]];
 	o.n_seqs = (int)t->values[SEQS][p->at[SEQS]];
@@ -123,6 +124,7 @@ static void add_batches(struct hr_tuner *t, int least, int most)
 static void make_grid(struct hr_tuner *t, const struct hr_plan_info *guess)
 {
 	static const uint64_t slots[] = {2, 3, 4, 6, 8}, depths[] = {2, 4, 8, 16, 32},
+	                      staging[] = {4, 8, 12, 20, 36},
 	                      chunks[] = {512 << 10, 1 << 20, 2 << 20, 4 << 20, 8 << 20}, readers[] = {0, 1};
 	const struct hr_plan_options *o = &t->options;
 	bool     streams = guess->slots > 0, any_reader = !o->reader || !strcmp(o->reader, "auto");
@@ -132,6 +134,7 @@ static void make_grid(struct hr_tuner *t, const struct hr_plan_info *guess)
 	uint64_t at_start[N_DIMS] = {(uint64_t)guess->slots,
 	                             guess->chunk_bytes,
 	                             (uint64_t)guess->read_depth,
+	                             (uint64_t)guess->staging_buffers,
 	                             o->reader && !strcmp(o->reader, "pread"),
 	                             threads,
 	                             (uint64_t)guess->n_seqs,
@@ -143,6 +146,7 @@ static void make_grid(struct hr_tuner *t, const struct hr_plan_info *guess)
 	add_values(t, SLOTS, !streams || o->slots != HR_AUTO, slots, 5);
 	add_values(t, CHUNK, !streams || o->chunk_bytes, chunks, 5);
 	add_values(t, DEPTH, !streams || o->read_depth, depths, 5);
+	add_values(t, STAGING, !streams || !guess->staging_buffers || o->staging_buffers, staging, 5);
 	add_values(t, READER, !streams || !any_reader, readers, 2);
 	add_values(t, THREADS, o->n_threads > 0, fewer, 2);
 	if (o->n_seqs > 1 && !encoder)
@@ -225,6 +229,7 @@ int hr_tuner_store(const struct hr_tuner *t, struct hr_error *err)
 	profile.chunk_bytes = best.chunk_bytes;
 	profile.read_depth = best.read_depth;
 	profile.n_threads = best.n_threads;
+	profile.staging_buffers = t->search.n_values[STAGING] > 1 ? best.staging_buffers : 0;
 	profile.n_seqs = best.n_seqs < t->options.n_seqs ? best.n_seqs : 0;
 	profile.n_batch = t->search.n_values[BATCH] > 1 ? best.n_batch : 0;
 	profile.device_memory_bytes = t->options.device_memory_bytes;

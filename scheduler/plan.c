@@ -326,7 +326,7 @@ static void fill_device_tiers(struct hr_placement *plan, const struct hr_plan_re
 static int fill_staging(struct hr_placement *plan, const struct hr_plan_request *r, uint64_t mapped_bytes,
                         struct hr_error *err)
 {
-	int      wanted = r->read_depth + COPIES_AHEAD;
+	int      wanted = r->staging_buffers ? r->staging_buffers : r->read_depth + COPIES_AHEAD;
 	uint64_t least = r->chunk_bytes < SMALLEST_CHUNK ? r->chunk_bytes : SMALLEST_CHUNK;
 	uint64_t smallest = mapped_bytes + 2 * least;
 	if (r->host_budget_bytes < smallest)

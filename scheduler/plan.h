@@ -65,9 +65,10 @@ struct hr_plan_request {
 	 * with a window or residents wished for, or a map, nothing is cut. */
 	int    window_layers; /* residents + slots; n_blocks or more means everything that fits */
 	int    resident_layers;
-	int    slots;       /* exact when it fits, at least 2 */
-	size_t chunk_bytes; /* 0: 2 MiB */
-	int    read_depth;  /* 0: 8 */
+	int    slots;           /* exact when it fits, at least 2 */
+	size_t chunk_bytes;     /* 0: 2 MiB */
+	int    read_depth;      /* 0: 8 */
+	int    staging_buffers; /* 0: reads in flight, and some that are copied */
 	/* NULL, or [n_blocks + 2]: a tier per block, then embedding, then head: the device map
 	 * as given, taken as it is; what does not fit the budget is an error. Where the host
 	 * can address the device, "host" means "device"; an embedding on the host is read by rows. */

@@ -381,6 +381,17 @@ static void test_host_tier_takes_streamed_blocks(void **unused)
 	assert_int_equal(p.staging_buffers, 12);
 	assert_int_equal(p.n_host, 0);
 	hr_plan_release(&p);
+	m.request.staging_buffers = 3;
+	make(&p, &m);
+	assert_int_equal(p.staging_buffers, 3);
+	assert_int_equal(p.n_fallbacks, 0);
+	hr_plan_release(&p);
+	m.request.staging_buffers = 13; /* more than the budget holds */
+	make(&p, &m);
+	assert_int_equal(p.staging_buffers, 12);
+	assert_non_null(strstr(p.fallback[0], "staging buffers"));
+	hr_plan_release(&p);
+	m.request.staging_buffers = 0;
 	m.request.host_budget_bytes += (20 + 16) << 20; /* the head and four blocks */
 	make(&p, &m);
 	assert_int_equal(p.n_host, p.head_tier == HR_TIER_DEVICE ? 9 : 4);

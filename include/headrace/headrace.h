@@ -152,6 +152,7 @@ struct hr_plan_options {
 	const char    *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
 	uint64_t       chunk_bytes;         /* of one read; 0: auto */
 	int            read_depth;          /* reads in flight; 0: auto */
+	int            staging_buffers;     /* of one chunk each, between disk and a GPU; 0: auto */
 	const char    *reader;              /* "auto", "uring", "pread" */
 	uint64_t       max_disk_rate;       /* bytes per second; 0: unlimited */
 	int            n_ctx;               /* tokens of KV cache per sequence; 0: min(n_ctx_train, 4096) */
@@ -189,6 +190,7 @@ struct hr_plan_info {
 	const char *reader; /* "io_uring", "pread"; NULL before a session is open */
 	uint64_t    chunk_bytes;
 	int         read_depth;
+	int         staging_buffers; /* 0: reads land on the device */
 	int         n_ctx, n_seqs, n_batch, n_threads;
 	double      predicted_pass_ms;    /* decode, a token for each sequence; 0: nothing measured yet */
 	double      predicted_decode_tps; /* of all sequences together */
@@ -372,9 +374,9 @@ struct hr_tuner_job {
 	int n_gen;
 };
 
-/* Finds the slots, chunk, depth, reader and threads that are the quickest on this machine, and, where the
- * job has several sequences or long prompts, how many sequences and tokens to take at a time: out of
- * those that `options` leave open (options->n_seqs: how many sequences there are). The tuner says what to
+/* Finds the slots, chunk, depth, staging, reader and threads that are the quickest on this machine, and,
+ * where the job has several sequences or long prompts, how many sequences and tokens to take at a time: out
+ * of those that `options` leave open (options->n_seqs: how many sequences there are). The tuner says what to
  * try; the caller tries it, in a process of its own if a failure should cost no more than that, and tells
  * what came of it:
  *
