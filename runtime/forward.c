@@ -16,6 +16,8 @@
 
 #include "base/error.h"
 
+#include <stdio.h>
+
 #define TRY(call)                                                                                            \
 	do {                                                                                                     \
 		int rc_ = (call);                                                                                    \
@@ -408,7 +410,7 @@ static int fetch_results(struct hr_forward *f)
 	return dev->event_wait(f->end);
 }
 
-int hr__forward_run(struct hr_forward *f, struct hr_error *err)
+static int run_pass(struct hr_forward *f, struct hr_error *err)
 {
 	const struct hr_forward_options *o = &f->o;
 	int                              n_layers = o->model->n_blocks + f->n_head_layers;
@@ -436,4 +438,14 @@ int hr__forward_run(struct hr_forward *f, struct hr_error *err)
 	}
 	rc = fetch_results(f);
 	return rc ? hr__fail(err, rc, "The device failed in the middle of a pass.") : 0;
+}
+
+int hr__forward_run(struct hr_forward *f, struct hr_error *err)
+{
+	char name[48];
+	snprintf(name, sizeof name, "of %d tokens", f->pass.n_tokens);
+	uint64_t mark = hr_device_mark_begin(f->o.device, "pass", name);
+	int      rc = run_pass(f, err);
+	hr_device_mark_end(f->o.device, mark);
+	return rc;
 }

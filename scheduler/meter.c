@@ -36,10 +36,18 @@ int hr__meter_init(struct hr__meter *m, struct hr_device *device, struct hr_stre
 	return rc;
 }
 
+static void close_stretch(struct hr__meter *m)
+{
+	if (m->open)
+		hr_device_mark_end(m->device, m->mark);
+	m->open = false;
+}
+
 void hr__meter_release(struct hr__meter *m)
 {
 	if (!m->device)
 		return;
+	close_stretch(m);
 	for (uint64_t i = 0; i < m->n_ring; i++) {
 		if (m->ring[i].begin)
 			m->device->ops->event_free(m->ring[i].begin);
@@ -97,7 +105,7 @@ static int make_room(struct hr__meter *m)
 
 int hr__meter_begin(struct hr__meter *m, const char *name, uint64_t asked_ns, uint64_t bytes)
 {
-	m->open = false;
+	close_stretch(m);
 	int rc = make_room(m);
 	if (rc)
 		return rc;
@@ -107,6 +115,8 @@ int hr__meter_begin(struct hr__meter *m, const char *name, uint64_t asked_ns, ui
 	s->bytes = bytes;
 	rc = m->device->ops->event_record(s->begin, m->stream);
 	m->open = rc == 0;
+	if (m->open)
+		m->mark = hr_device_mark_begin(m->device, hr_trace_lane_name(m->lane), name);
 	return rc;
 }
 
@@ -114,7 +124,7 @@ int hr__meter_end(struct hr__meter *m)
 {
 	if (!m->open)
 		return 0;
-	m->open = false;
+	close_stretch(m);
 	int rc = m->device->ops->event_record(m->ring[m->n_closed % m->n_ring].end, m->stream);
 	if (rc)
 		return rc;

@@ -22,6 +22,7 @@ struct hr__meter {
 	struct hr_trace    *trace;
 	enum hr_lane        lane;
 	bool                open; /* begun, not ended; the owner's thread only */
+	uint64_t            mark; /* of the open stretch */
 	struct hr__stretch *ring;
 	uint64_t            n_ring;
 	pthread_mutex_t     mutex;               /* protects all that follows; a leaf in the lock order */

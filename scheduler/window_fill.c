@@ -45,6 +45,7 @@ static void read_done(struct hr_read *read)
 	struct hr__buffer *b = read->user;
 	struct hr_window  *w = b->w;
 	struct hr__place  *place = b->place;
+	hr_device_mark_end(w->o.device, b->mark);
 	if (read->status == 0)
 		hr_trace_span(w->o.trace, HR_LANE_DISK, w->o.layers[place->layer].name, read->start_ns, read->end_ns,
 		              read->length);
@@ -127,6 +128,8 @@ static bool fetch(struct hr_window *w, struct hr__place *place, int layer)
 		char *dst = w->staged ? (char *)b->memory + chunk.offset % HR_IO_ALIGN
 		                      : (char *)place->memory + chunk.memory_offset;
 		b->place = place;
+		b->mark =
+		    hr_device_mark_begin(w->o.device, hr_trace_lane_name(HR_LANE_DISK), w->o.layers[layer].name);
 		b->read = (struct hr_read){.file = chunk.file,
 		                           .offset = chunk.offset,
 		                           .length = chunk.length,

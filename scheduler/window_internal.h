@@ -29,6 +29,7 @@ struct hr__buffer {
 	struct hr_window *w;
 	struct hr__place *place;
 	struct hr_read    read;
+	uint64_t          mark;   /* of the read */
 	void             *memory; /* [chunk_bytes] */
 	struct hr_event  *copied; /* the copy out of it */
 	enum hr__state    state;  /* EMPTY, READING, STAGED, COPYING */

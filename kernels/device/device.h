@@ -82,6 +82,11 @@ struct hr_device_ops {
 	/* dst/src: device memory, pinned or plain host memory. */
 	int (*copy)(struct hr_stream *stream, void *dst, const void *src, size_t bytes);
 
+	/* For a profiler that watches this process: the stretch "what name" begins, and ends with
+	 * what its begin returned; any thread. NULL: nobody could watch. */
+	uint64_t (*mark_begin)(struct hr_device *device, const char *what, const char *name);
+	void (*mark_end)(struct hr_device *device, uint64_t mark);
+
 	void (*close)(struct hr_device *device);
 };
 
@@ -92,6 +97,17 @@ struct hr_device {
 	bool                        host_addressable; /* the host may read and write device memory */
 	int                         numa_node;        /* where staging should live; -1: anywhere */
 };
+
+static inline uint64_t hr_device_mark_begin(struct hr_device *device, const char *what, const char *name)
+{
+	return device->ops->mark_begin ? device->ops->mark_begin(device, what, name) : 0;
+}
+
+static inline void hr_device_mark_end(struct hr_device *device, uint64_t mark)
+{
+	if (device->ops->mark_end)
+		device->ops->mark_end(device, mark);
+}
 
 /* The host as a device. `n_threads` compute threads (0: one per core), bound to
  * cores when `bind`. `budget_bytes`: most that alloc() hands out, 0 for no limit. */

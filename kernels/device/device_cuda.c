@@ -1,6 +1,6 @@
 /* An NVIDIA GPU as a device: the table of device.h in terms of the CUDA runtime.
- * Here it is opened and closed, and here it fails; device_cuda_memory.c and
- * device_cuda_streams.c are the rest of the table.
+ * Here it is opened and closed, and here it fails; device_cuda_memory.c,
+ * device_cuda_streams.c and device_cuda_marks.c are the rest of the table.
  *
  * Errors. Memory that can't be had and memory that can't be registered are
  * answers. Every other error makes the device FAILED for good, sticky or not: a
@@ -68,6 +68,7 @@ static void cuda_close(struct hr_device *device)
 		hr__cuda_free(device, d->blocks->memory);
 	cudaSetDevice(d->ordinal);
 	hr__cuda_close_clock(d);
+	hr__cuda_close_marks(d);
 	cudaGetLastError();
 	pthread_mutex_destroy(&d->lock);
 	pthread_mutex_destroy(&d->clock_lock);
@@ -91,6 +92,8 @@ static const struct hr_device_ops cuda_ops = {
     .event_query = hr__cuda_event_query,
     .event_time_ns = hr__cuda_event_time_ns,
     .copy = hr__cuda_copy,
+    .mark_begin = hr__cuda_mark_begin,
+    .mark_end = hr__cuda_mark_end,
     .close = cuda_close,
 };
 
@@ -122,6 +125,7 @@ int hr_device_cuda_open(struct hr_device **out, const struct hr_device_cuda_opti
 	d->notices = options->notices;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_mutex_init(&d->clock_lock, NULL);
+	hr__cuda_open_marks(d);
 	rc = hr__cuda_open_clock(d);
 	if (rc) {
 		hr__cuda_fail_sentence(d, "it was opened", err);

@@ -24,6 +24,7 @@ struct hr__cuda_device {
 	struct hr_notice_sink notices;
 	atomic_int            failed; /* the cudaError_t that made it so */
 	atomic_bool           told_unregistered;
+	void                 *marks; /* NVTX's domain; NULL: no profiler watches */
 
 	pthread_mutex_t        lock; /* protects what follows; held while CUDA allocates */
 	struct hr__cuda_block *blocks, *pins;
@@ -75,5 +76,12 @@ uint64_t hr__cuda_event_time_ns(struct hr_event *event);
 
 int  hr__cuda_open_clock(struct hr__cuda_device *d);
 void hr__cuda_close_clock(struct hr__cuda_device *d);
+
+/* ---- Marks: device_cuda_marks.c, as in device.h ---- */
+
+void     hr__cuda_open_marks(struct hr__cuda_device *d);
+void     hr__cuda_close_marks(struct hr__cuda_device *d);
+uint64_t hr__cuda_mark_begin(struct hr_device *device, const char *what, const char *name);
+void     hr__cuda_mark_end(struct hr_device *device, uint64_t mark);
 
 #endif

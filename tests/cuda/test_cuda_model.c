@@ -40,6 +40,7 @@ static void make_machine(double gb_per_s, int jitter_us)
 	m.memory_bytes = 64 * MIB;
 	m.copy_gb_per_s = gb_per_s;
 	m.jitter_us = jitter_us;
+	m.profiler = true; /* whose ranges must all end */
 	assert_int_equal(cuda_on_cpu_reset(&m), 0);
 }
 
@@ -70,6 +71,7 @@ static void test_near_cpu(void **state)
 		assert_int_equal(run_prompts(&r, exact_model, &o, &prompt, 1, keep_logits, logits[i]), 0);
 		assert_false(r.streamed);
 	}
+	assert_true(cuda_on_cpu_n_ranges("pass") > 0);
 	for (int p = 0; p < 37; p++) {
 		double error = 0, size = 0;
 		for (int v = 0; v < MAX_VOCAB; v++) {

@@ -60,6 +60,7 @@ static struct rig random_rig(uint32_t seed, bool integrated)
 	m.copy_gb_per_s = rig_random(&random, 2) ? 1 : 0;
 	m.jitter_us = rig_random(&random, 2) ? 100 : 0;
 	m.seed = seed;
+	m.profiler = seed % 2 == 0; /* whose ranges must all end */
 	assert_int_equal(cuda_on_cpu_reset(&m), 0);
 	return r;
 }
@@ -103,6 +104,37 @@ static void test_integrated_gpu(void **state)
 	(void)state;
 	for (uint32_t seed = 101; seed <= 120; seed++)
 		run(seed, true);
+}
+
+/* Who watches through NVTX is told of every layer, copy and read; nobody else costs anything. */
+static void test_profiler_sees_all(void **state)
+{
+	(void)state;
+	for (int watched = 0; watched < 2; watched++) {
+		struct hr_error            err = {0};
+		struct rig                 r = random_rig(4, false);
+		struct cuda_on_cpu_machine m;
+		cuda_on_cpu_machine_init(&m);
+		m.profiler = watched;
+		assert_int_equal(cuda_on_cpu_reset(&m), 0);
+		r.n_layers = 4;
+		r.slots = 2;
+		r.chunk_bytes = 2 * HR_IO_ALIGN;
+		r.layer_bytes = 40000;
+		for (int i = 0; i < r.n_layers; i++)
+			r.tiers[i] = i ? HR_TIER_DISK : HR_TIER_DEVICE;
+		r.device = open_cuda(0);
+		run_passes(&r, 3, &err);
+		assert_string_equal(err.message, "");
+		assert_int_equal(cuda_on_cpu_n_ranges("compute"), watched * 3 * 4);
+		assert_true(cuda_on_cpu_n_ranges("link") >= watched * 3 * 3 * 2); /* chunks of streamed layers */
+		assert_true(cuda_on_cpu_n_ranges("disk") >= watched * (4 + 2 * 3) * 2);
+		assert_int_equal(cuda_on_cpu_n_ranges("link") > 0, watched);
+		assert_int_equal(cuda_on_cpu_n_ranges("disk") > 0, watched);
+		rig_close(&r);
+		assert_int_equal(cuda_on_cpu_n_live(), 2); /* the device's clock, and no range */
+		r.device->ops->close(r.device);
+	}
 }
 
 /* ---- Failures ------------------------------------------------------------------- */
@@ -276,6 +308,7 @@ int main(void)
 	struct CMUnitTest tests[] = {
 	    TEST(test_card_with_memory),
 	    TEST(test_integrated_gpu),
+	    TEST(test_profiler_sees_all),
 	    TEST(test_gpu_fails_under_the_window),
 	    TEST(test_gpu_fails_while_pinning),
 	    TEST(test_window_opens_or_leaves_nothing),

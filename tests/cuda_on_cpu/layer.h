@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -56,6 +57,9 @@ struct Machine {
 	std::list<Transfer>          transfers;
 	std::map<cudaStream_t, int>  streams; /* and their devices */
 	std::map<cudaEvent_t, int>   events;
+	std::map<std::string, int>   n_ranges; /* of NVTX, by their first word, since reset */
+	std::set<uint64_t>           ranges;   /* begun and not ended */
+	uint64_t                     last_range;
 	std::vector<cudaStream_t>    destroyed; /* streams whose threads may still be running */
 	Planned                      planned_call, planned_work, planned_hold;
 	size_t                       planned_hold_bytes;

@@ -20,6 +20,7 @@ static void set(Machine &m, const cuda_on_cpu_machine &is)
 	m.planned_call = m.planned_work = m.planned_hold = {};
 	m.n_calls = m.n_work = 0;
 	m.bytes_to_host = 0;
+	m.n_ranges.clear();
 	m.misuse.clear();
 	m.link_free[0] = m.link_free[1] = {};
 	m.sticky = cudaSuccess;
@@ -81,10 +82,11 @@ static void tell_at_exit()
 	Machine &m = machine();
 	int      live = cuda_on_cpu_n_live();
 	if (live)
-		fprintf(
-		    stderr,
-		    "CUDA on CPU: %zu allocations, %zu registrations, %zu streams and %zu events are still alive.\n",
-		    m.allocations.size(), m.registrations.size(), m.streams.size(), m.events.size());
+		fprintf(stderr,
+		        "CUDA on CPU: %zu allocations, %zu registrations, %zu streams, %zu events and %zu ranges are "
+		        "still alive.\n",
+		        m.allocations.size(), m.registrations.size(), m.streams.size(), m.events.size(),
+		        m.ranges.size());
 	else
 		reap();
 	if (!m.misuse.empty())
@@ -207,7 +209,8 @@ int cuda_on_cpu_n_live(void)
 {
 	Machine                    &m = machine();
 	std::lock_guard<std::mutex> lock(m.mutex);
-	return (int)(m.allocations.size() + m.registrations.size() + m.streams.size() + m.events.size());
+	return (int)(m.allocations.size() + m.registrations.size() + m.streams.size() + m.events.size() +
+	             m.ranges.size());
 }
 
 const char *cuda_on_cpu_misuse(void)

@@ -41,6 +41,7 @@ struct cuda_on_cpu_machine {
 	bool     no_register;    /* the kernel refuses to register host memory */
 	bool     no_nvml;        /* the driver came without it */
 	bool     no_cublas;      /* it is not installed */
+	bool     profiler;       /* one watches through NVTX */
 	size_t   memory_bytes;   /* of each device */
 	double   copy_gb_per_s;  /* each direction; 0: as fast as they go */
 	int      jitter_us;      /* work on a stream begins up to this much later */
@@ -65,7 +66,9 @@ void cuda_on_cpu_fail_work(int n, cudaError_t error);
 int      cuda_on_cpu_n_calls(void);       /* since reset */
 int      cuda_on_cpu_n_work(void);        /* copies and kernels put on streams since reset */
 uint64_t cuda_on_cpu_bytes_to_host(void); /* copied since reset */
-/* Allocations, registrations, streams and events that exist. */
+/* Ranges of NVTX whose names begin with this word, begun since reset. */
+int cuda_on_cpu_n_ranges(const char *what);
+/* Allocations, registrations, streams and events that exist, and ranges that have not ended. */
 int cuda_on_cpu_n_live(void);
 /* The first misuse since reset, or "". */
 const char *cuda_on_cpu_misuse(void);
