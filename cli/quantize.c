@@ -28,10 +28,9 @@ int hr_cli_open_model(struct hr_model **model, const struct hr_cli_options *o)
 	const char *type = dtype ? dtype : o->quantize;
 	if (type && !hr_quantize_has_type(type))
 		return hr_cli_fail_usage("--quantize wants one of %s, not \"%s\".", hr_quantize_types(), type);
-	fill(&q, o, type);
+	fill(&q, o, type ? type : "auto");
 	hr_cli_hold_interrupts(true);
-	int rc = type ? hr_model_open_as(model, o->target, &q, o->plan.cache_dir, &err)
-	              : hr_model_open(model, o->target, &err);
+	int rc = hr_model_open_as(model, o->target, &q, o->plan.cache_dir, &err);
 	hr_cli_hold_interrupts(false);
 	return rc ? hr_cli_fail_error(&err) : hr_cli_interrupted() ? HR_EXIT_INTERRUPTED : HR_EXIT_OK;
 }

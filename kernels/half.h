@@ -1,4 +1,4 @@
-/* 16-bit floats in plain C: what hardware does in one instruction, for the
+/* 16-bit floats, and 8-bit ones to read, in plain C: what hardware does in one instruction, for the
  * reference decoders and the portable kernels. Rounding is to nearest even;
  * NaN stays NaN; no table, no branch on the machine. */
 #ifndef HR_KERNELS_HALF_H
@@ -29,6 +29,15 @@ static inline float hr__f16_to_f32(uint16_t h)
 	if (rest >= 0x7c00u << 13) /* infinity or NaN; the multiplication would lose it */
 		return hr__f32_of_bits(sign | 0x7f800000 | rest);
 	return hr__f32_of_bits(sign | hr__f32_bits(hr__f32_of_bits(rest) * 0x1p112f));
+}
+
+/* 4 bits of exponent, 3 of mantissa, no infinity; all ones are the NaN. As above, with 2^-120. */
+static inline float hr__f8_e4m3_to_f32(uint8_t b)
+{
+	uint32_t sign = (uint32_t)(b & 0x80) << 24, rest = (uint32_t)(b & 0x7f) << 20;
+	if ((b & 0x7f) == 0x7f)
+		return hr__f32_of_bits(sign | 0x7fc00000);
+	return hr__f32_of_bits(sign | hr__f32_bits(hr__f32_of_bits(rest) * 0x1p120f));
 }
 
 static inline uint16_t hr__f32_to_f16(float x)

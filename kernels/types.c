@@ -35,13 +35,21 @@ static void encode_bf16(const float *src, void *dst, size_t n)
 		hr__store_u16((uint8_t *)dst + 2 * i, hr__f32_to_bf16(src[i]));
 }
 
+static void decode_HR_TYPE_F8_E4M3(const void *src, float *dst, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		dst[i] = hr__f8_e4m3_to_f32(((const uint8_t *)src)[i]);
+}
+
 /* Floats have no parts. */
-#define hr__unpack_HR_TYPE_F32  NULL
-#define hr__unpack_HR_TYPE_F16  NULL
-#define hr__unpack_HR_TYPE_BF16 NULL
-#define hr__pack_HR_TYPE_F32    encode_f32
-#define hr__pack_HR_TYPE_F16    encode_f16
-#define hr__pack_HR_TYPE_BF16   encode_bf16
+#define hr__unpack_HR_TYPE_F32     NULL
+#define hr__unpack_HR_TYPE_F16     NULL
+#define hr__unpack_HR_TYPE_BF16    NULL
+#define hr__unpack_HR_TYPE_F8_E4M3 NULL
+#define hr__pack_HR_TYPE_F32       encode_f32
+#define hr__pack_HR_TYPE_F16       encode_f16
+#define hr__pack_HR_TYPE_BF16      encode_bf16
+#define hr__pack_HR_TYPE_F8_E4M3   NULL
 
 static void decode_blocks(enum hr_type id, const void *src, float *dst, size_t n)
 {
@@ -60,7 +68,7 @@ static void decode_blocks(enum hr_type id, const void *src, float *dst, size_t n
 HR_BLOCK_TYPES(HR_X)
 #undef HR_X
 
-static const struct hr_type_info types[HR_TYPE_COUNT] = {
+static const struct hr_type_info types[HR_TYPE_COUNT_WITH_SOURCES] = {
 #define HR_X(id, type_name, gguf, safetensors, elems, bytes)                                                 \
 	[id] = {.name = type_name,                                                                               \
 	        .gguf_id = gguf,                                                                                 \
@@ -70,7 +78,7 @@ static const struct hr_type_info types[HR_TYPE_COUNT] = {
 	        .to_f32 = decode_##id,                                                                           \
 	        .unpack = hr__unpack_##id,                                                                       \
 	        .from_f32 = hr__pack_##id},
-    HR_TYPES(HR_X)
+    HR_TYPES(HR_X) HR_SOURCE_TYPES(HR_X)
 #undef HR_X
 };
 
@@ -86,7 +94,7 @@ int hr_type_of_gguf_id(uint32_t id)
 
 int hr_type_of_safetensors_name(const char *name)
 {
-	for (int i = 0; i < HR_TYPE_COUNT; i++)
+	for (int i = 0; i < HR_TYPE_COUNT_WITH_SOURCES; i++)
 		if (*name && !strcmp(types[i].safetensors_name, name))
 			return i;
 	return -1;

@@ -34,13 +34,21 @@
 	X(HR_TYPE_IQ4_XS, "iq4_xs", 23, "", 256, 136)                                                            \
 	X(HR_TYPE_MXFP4, "mxfp4", 39, "", 32, 17)
 #define HR_TYPES(X) HR_FLOAT_TYPES(X) HR_BLOCK_TYPES(X)
+/* Types that are read and never computed with: what has one is converted first. Behind the others, so that
+ * those are [0, HR_TYPE_COUNT). */
+#define HR_SOURCE_TYPES(X) X(HR_TYPE_F8_E4M3, "f8_e4m3", -1, "F8_E4M3", 1, 1)
 
 enum hr_type {
 #define HR_X(id, name, gguf, st, elems, bytes) id,
 	HR_TYPES(HR_X)
 #undef HR_X
-	    HR_TYPE_COUNT
+	    HR_TYPE_COUNT,
+	HR_TYPE_F8_E4M3 = HR_TYPE_COUNT,
+	HR_TYPE_COUNT_WITH_SOURCES
 };
+
+/* Whether a weight of this type has to be converted before anything computes with it. */
+static inline int hr_type_is_source(enum hr_type type) { return (int)type >= HR_TYPE_COUNT; }
 
 enum { HR_TYPE_PART_ELEMS = 32 };
 
@@ -60,14 +68,16 @@ struct hr_type_info {
 	void (*to_f32)(const void *src, float *dst, size_t n);
 	/* Part `part` (32 elements) of a block; NULL: a float type. */
 	void (*unpack)(const uint8_t *block, int part, struct hr_type_part *out);
-	/* Encoder, round to nearest; same n. What a block becomes depends on its elements alone. */
+	/* Encoder, round to nearest; same n. What a block becomes depends on its elements alone. NULL: a source
+	 * type. */
 	void (*from_f32)(const float *src, void *dst, size_t n);
 };
 
 const struct hr_type_info *hr_type_info(enum hr_type type);
-int                        hr_type_of_gguf_id(uint32_t id);               /* enum hr_type, or -1 */
-int                        hr_type_of_safetensors_name(const char *name); /* enum hr_type, or -1 */
-int                        hr_type_of_name(const char *name);             /* enum hr_type, or -1 */
+/* enum hr_type, or -1. Safetensors may also be of a source type. */
+int hr_type_of_gguf_id(uint32_t id);
+int hr_type_of_safetensors_name(const char *name);
+int hr_type_of_name(const char *name);
 
 /* Bytes of a row of `cols` elements; 0 when cols is no multiple of the block. */
 static inline size_t hr_type_row_bytes(const struct hr_type_info *t, uint64_t cols)

@@ -122,7 +122,7 @@ int hr__hf_read_sizes(struct hr_hparams *h, const struct hr_json *config, const 
 	             {keys->n_heads, &h->n_heads},
 	             {keys->n_ff, &h->n_ff},
 	             {"vocab_size", &h->n_vocab}};
-	int rc = hr__hf_refuse_quantization(config, err);
+	int rc = 0;
 	for (size_t i = 0; i < HR_COUNT_OF(sizes) && !rc; i++)
 		rc = sizes[i].key ? hr__json_need_int(config, sizes[i].key, sizes[i].size, err) : 0;
 	if (!rc && h->n_vocab == 0)
@@ -166,20 +166,6 @@ static int read_heads(struct hr_hparams *h, const struct hr_json *config,
 		    "is not given.",
 		    config->path, h->n_embd, h->n_heads);
 	h->head_dim = h->n_embd / h->n_heads;
-	return 0;
-}
-
-int hr__hf_refuse_quantization(const struct hr_json *config, struct hr_error *err)
-{
-	const json_t *quantization = json_object_get(config->object, "quantization_config");
-	if (json_is_object(json_object_get(config->object, "quantization")))
-		return hr__hf_fail_option(config, "quantization", "given, as MLX packs weights",
-		                          "take the unquantized model, or a GGUF of it", err);
-	if (quantization && !json_is_null(quantization)) {
-		const char *method = json_string_value(json_object_get(quantization, "quant_method"));
-		return hr__hf_fail_option(config, "quantization_config", method ? method : "given",
-		                          "take the unquantized model, or a GGUF of it", err);
-	}
 	return 0;
 }
 

@@ -154,14 +154,13 @@ struct hr_size_keys {
 	const char *n_ctx_train, *norm_eps; /* which may be left out, or (NULL) have no name */
 };
 extern const struct hr_size_keys hr_usual_keys;
-/* All of these and vocab_size; a quantized model is refused. */
+/* All of these and vocab_size. */
 int hr__hf_read_sizes(struct hr_hparams *h, const struct hr_json *config, const struct hr_size_keys *keys,
                       struct hr_error *err);
 /* As many heads of keys as of queries, n_embd divided among them. */
 int hr__decoder_split_heads(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err);
 int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config, const char *key,
                            const char *default_name, struct hr_error *err);
-int hr__hf_refuse_quantization(const struct hr_json *config, struct hr_error *err);
 int hr__hf_fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
                        struct hr_error *err);
 /* layer_types, where there is one, else every `pattern`-th layer is full; pattern 0: none is. */

@@ -107,7 +107,7 @@ static int add_view(struct binding *b, const struct hr_role *role, int index, in
 	struct hr_tensor           view = *t, *items;
 	uint64_t before = role->before ? hr_dim_size(role->before, h) : 0, rows = hr_dim_size(role->rows, h);
 	if (role->hf_by_columns && !b->c->is_gguf) {
-		if (type->block_elems != 1)
+		if (type->block_elems != 1 || hr_type_is_source(t->type))
 			return hr__fail(b->err, HR_EUNSUPPORTED,
 			                "%s: tensor '%s' has the type %s, which can't be read by columns.", file_of(b, t),
 			                t->name, type->name);
@@ -264,7 +264,7 @@ static int refuse_leftovers(const struct binding *b)
 
 static void sum_up(const struct binding *b)
 {
-	uint64_t bytes[HR_TYPE_COUNT] = {0};
+	uint64_t bytes[HR_TYPE_COUNT_WITH_SOURCES] = {0};
 	int      most = 0;
 	for (int i = 0; i < b->list->n; i++) {
 		const struct hr_tensor *t = &b->list->items[i];
@@ -275,9 +275,10 @@ static void sum_up(const struct binding *b)
 			elems *= t->shape[k];
 		b->c->n_params += elems;
 		b->c->weight_bytes += t->bytes;
+		b->c->only_read |= hr_type_is_source(t->type);
 		bytes[t->type] += t->bytes;
 	}
-	for (int i = 1; i < HR_TYPE_COUNT; i++)
+	for (int i = 1; i < HR_TYPE_COUNT_WITH_SOURCES; i++)
 		if (bytes[i] > bytes[most])
 			most = i;
 	snprintf(b->c->dtype, sizeof b->c->dtype, "%s", hr_type_info(most)->name);

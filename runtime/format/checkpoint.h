@@ -10,6 +10,15 @@
 #include "runtime/format/encoder_files.h"
 #include "runtime/tokenizer/tokenizer.h"
 
+/* What the elements of a matrix of 8-bit floats are multiplied by: [ceil(its rows / rows)][ceil(its columns /
+ * columns)], one for each block of so many rows and columns. */
+struct hr_scales {
+	const struct hr_file *file; /* NULL: there are none, as if all were 1 */
+	uint64_t              offset;
+	enum hr_type          type;
+	uint64_t              rows, cols;
+};
+
 /* A tensor in a file. shape is row-major, slowest dimension first (GGUF's order
  * reversed): a matrix y = W x is [rows][cols]. bytes is what type and shape ask
  * for; [offset, offset+bytes) lies inside the file and overlaps no other tensor. */
@@ -21,6 +30,7 @@ struct hr_tensor {
 	const struct hr_file *file;
 	uint64_t              offset;
 	uint64_t              bytes;
+	struct hr_scales      scales;
 	uint64_t              column_stride; /* of a view of a matrix stored by columns, see hr_weight; else 0 */
 };
 
@@ -138,6 +148,7 @@ struct hr_checkpoint {
 	uint64_t        n_params;
 	uint64_t        weight_bytes;
 	char            dtype[16]; /* of most weight bytes: "q4_1" */
+	bool            only_read; /* some weights have a source type (HR_SOURCE_TYPES): convert them first */
 };
 
 /* Open a GGUF file (its first shard when split) or a Hugging Face directory.

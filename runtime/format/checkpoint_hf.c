@@ -4,6 +4,7 @@
  * As in Transformers, model.safetensors comes before an index. Other kinds of weights
  * are named (foreign.c), and never opened. */
 #include "runtime/format/assemble.h"
+#include "runtime/format/f8.h"
 #include "runtime/format/safetensors.h"
 
 #include "base/error.h"
@@ -116,7 +117,8 @@ static int open_all_weights(struct hr_checkpoint *c, struct hr_tensor_list *list
 
 /* ---- Description and tokenizer -------------------------------------------------- */
 
-static int read_config(struct hr_checkpoint *c, struct hr_decoder *d, struct hr_error *err)
+static int read_config(struct hr_checkpoint *c, struct hr_decoder *d, struct hr_f8_block *block,
+                       struct hr_error *err)
 {
 	const char *directory = c->path;
 	json_t     *root = NULL;
@@ -135,6 +137,8 @@ static int read_config(struct hr_checkpoint *c, struct hr_decoder *d, struct hr_
 	struct hr_json config = {.path = path, .object = root};
 	if (!rc)
 		rc = hr_family_from_hf(d, &config, err);
+	if (!rc)
+		rc = hr__f8_read_config(block, &config, err);
 	if (!rc && d->hparams.encoder)
 		rc = hr__encoder_use_read(&c->use, directory, &config, d->hparams.n_labels, err);
 	json_decref(root);
@@ -161,9 +165,12 @@ int hr__checkpoint_open_hf(struct hr_checkpoint *c, struct hr_error *err)
 {
 	struct hr_tensor_list list = {0};
 	struct hr_decoder     d;
-	int                   rc = read_config(c, &d, err);
+	struct hr_f8_block    block;
+	int                   rc = read_config(c, &d, &block, err);
 	if (!rc)
 		rc = open_all_weights(c, &list, err);
+	if (!rc)
+		rc = hr__f8_attach_scales(&list, &block, c->path, err);
 	if (!rc)
 		rc = hr__checkpoint_bind(c, &list, &d, err);
 	if (!rc)

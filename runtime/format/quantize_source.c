@@ -241,12 +241,12 @@ void hr__outputs_release(struct hr_outputs *list)
 /* The row of the source that row `r` of the result is. */
 static uint64_t source_row(const struct hr_output *o, uint64_t r)
 {
+	if (o->order == HR_ROWS_AS_THEY_ARE)
+		return r;
 	uint64_t dim = (uint64_t)o->head_dim, heads = (uint64_t)o->n_heads, head = r / dim, i = r % dim;
 	if (o->order == HR_ROWS_ROTATED_PAIRS)
 		return head * dim + i % 2 * (dim / 2) + i / 2;
-	if (o->order == HR_ROWS_HEADS_APART)
-		return (head % heads * 3 + head / heads) * dim + i;
-	return r;
+	return (head % heads * 3 + head / heads) * dim + i;
 }
 
 static int read_rows(const struct hr_output *o, uint64_t first, uint64_t n, uint8_t *raw,
@@ -280,6 +280,31 @@ static int read_columns(const struct hr_output *o, uint64_t first, uint64_t n, u
 	return 0;
 }
 
+/* Multiply a row of the source by its scales. */
+static int scale_row(const struct hr_tensor *t, uint64_t row, float *x, uint64_t cols, struct hr_error *err)
+{
+	enum { MOST = 64 };
+	const struct hr_scales    *s = &t->scales;
+	const struct hr_type_info *type = hr_type_info(s->type);
+	uint64_t n = (cols + s->cols - 1) / s->cols, place = s->offset + row / s->rows * n * type->block_bytes;
+	uint8_t  raw[MOST * sizeof(float)];
+	float    scales[MOST];
+	for (uint64_t b = 0; b < n; b++) {
+		if (b % MOST == 0) {
+			size_t m = (size_t)(n - b < MOST ? n - b : MOST);
+			int    rc =
+			    hr_file_read_exact(s->file, place + b * type->block_bytes, raw, m * type->block_bytes, err);
+			if (rc)
+				return rc;
+			type->to_f32(raw, scales, m);
+		}
+		uint64_t end = cols - b * s->cols < s->cols ? cols : (b + 1) * s->cols;
+		for (uint64_t i = b * s->cols; i < end; i++)
+			x[i] *= scales[b % MOST];
+	}
+	return 0;
+}
+
 int hr__output_read(const struct hr_output *o, uint64_t first, uint64_t n, void *raw, float *out,
                     struct hr_error *err)
 {
@@ -292,6 +317,8 @@ int hr__output_read(const struct hr_output *o, uint64_t first, uint64_t n, void 
 		rc = read_rows(o, first, n, raw, err);
 		if (!rc)
 			hr_type_info(o->source->type)->to_f32(raw, out, (size_t)(n * o->cols));
+		for (uint64_t r = 0; r < n && !rc && o->source->scales.file; r++)
+			rc = scale_row(o->source, source_row(o, first + r), out + r * o->cols, o->cols, err);
 	}
 	for (uint64_t i = 0; i < n * o->cols && !rc && o->shift != 0; i++)
 		out[i] += o->shift;

@@ -56,12 +56,13 @@ static int read_type(struct hr_tensor *t, const json_t *entry, const char *path,
 static int read_shape(struct hr_tensor *t, const json_t *entry, const char *path, struct hr_error *err)
 {
 	const json_t *shape = json_object_get(entry, "shape");
-	size_t        n = json_array_size(shape); /* 0 when it is no array */
-	if (n < 1 || n > 4)
+	size_t        n = json_array_size(shape);
+	if (!json_is_array(shape) || n > 4)
 		return hr__fail(err, HR_EFORMAT,
-		                "%s: the \"shape\" of tensor '%s' must be an array of 1 to 4 dimensions.", path,
+		                "%s: the \"shape\" of tensor '%s' must be an array of at most 4 dimensions.", path,
 		                t->name);
-	t->n_dims = (int)n;
+	t->n_dims = n ? (int)n : 1; /* a scalar is a vector of one */
+	t->shape[0] = 1;
 	for (size_t i = 0; i < n; i++) {
 		json_int_t size = integer_at(shape, i);
 		if (size < 0)

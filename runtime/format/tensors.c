@@ -24,7 +24,7 @@ const char *hr__type_list(void)
 const char *hr__safetensors_type_list(void)
 {
 #define HR_X(id, name, gguf, st, elems, bytes) ", " st
-	static const char list[] = HR_FLOAT_TYPES(HR_X);
+	static const char list[] = HR_FLOAT_TYPES(HR_X) HR_SOURCE_TYPES(HR_X);
 #undef HR_X
 	return list + 2;
 }
