@@ -244,6 +244,15 @@ static int encode(struct work *w, bool classify, take_fn take, void *out, hr_pro
 	return rc;
 }
 
+/* Keep the hash of n texts' results, `width` each; NULL: they were not asked for. */
+static void hash_results(struct hr_session *s, const float *results, size_t n, size_t width)
+{
+	pthread_mutex_lock(&s->lock);
+	if (results)
+		XXH64_update(&s->encoded, results, n * width * sizeof *results);
+	pthread_mutex_unlock(&s->lock);
+}
+
 static int need_encoder(const struct hr_session *s, const char *what, struct hr_error *err)
 {
 	const struct hr_model *m = s->model;
@@ -298,7 +307,11 @@ int hr_session_classify(struct hr_session *s, const struct hr_text *texts, size_
 		             "%s has no trained classifier: its answers would be random. Fine-tune it first, or give "
 		             "--allow-untrained-head to see the machinery work.",
 		             s->model->checkpoint.path);
-	return rc ? rc : encode(&w, true, take_classes, &out, progress, user);
+	if (!rc)
+		rc = encode(&w, true, take_classes, &out, progress, user);
+	if (!rc)
+		hash_results(s, logits, n_texts, (size_t)s->model->info.n_labels);
+	return rc;
 }
 
 /* ---- Embeddings ------------------------------------------------------------ */
@@ -350,5 +363,9 @@ int hr_session_embed(struct hr_session *s, const struct hr_text *texts, size_t n
 {
 	struct work w = {.s = s, .texts = texts, .n_texts = n_texts, .err = err};
 	int         rc = need_encoder(s, "embed", err);
-	return rc ? rc : encode(&w, false, take_embeddings, embeddings, progress, user);
+	if (!rc)
+		rc = encode(&w, false, take_embeddings, embeddings, progress, user);
+	if (!rc)
+		hash_results(s, embeddings, n_texts, (size_t)s->model->info.n_embd);
+	return rc;
 }

@@ -203,6 +203,7 @@ int hr_session_open(struct hr_session **out, const struct hr_model *model,
 	if (!s)
 		return hr__fail(err, HR_ENOMEM, "Out of memory for a session.");
 	pthread_mutex_init(&s->lock, NULL);
+	XXH64_reset(&s->encoded, 0);
 	s->model = model;
 	s->options = *options;
 	options = &s->options;
@@ -480,6 +481,8 @@ static uint64_t hash_of_all(const struct hr_session *s)
 {
 	if (s->jobs && !s->jobs->next)
 		return XXH64_digest(&s->jobs->hash);
+	if (s->model->checkpoint.hparams.encoder)
+		return XXH64_digest(&s->encoded);
 	XXH64_state_t state;
 	XXH64_reset(&state, 0);
 	for (const struct hr_job *job = s->jobs; job; job = job->next) {

@@ -39,6 +39,7 @@ struct hr_session {
 	struct hr_job    *jobs; /* all, in order of submission */
 	uint64_t          next_id;
 	struct hr_measure measure;
+	XXH64_state_t     encoded; /* over all that an encoder gave */
 };
 
 /* The model's files are what they were; else an error that says so. */

@@ -356,7 +356,8 @@ struct hr_report {
 	double   ceiling_ms; /* of all passes: the slowest of disk, link and compute alone */
 	double   efficiency; /* ceiling_ms / time of the passes */
 	uint64_t device_peak_bytes, host_peak_bytes, rss_peak_bytes;
-	uint64_t logits_xxh64; /* over all requests in order of submission */
+	uint64_t logits_xxh64; /* over all requests in order of submission; of an encoder, over the raw bits of
+	                        * all logits and embeddings that were asked for, in order of the texts */
 };
 void hr_session_report(struct hr_session *session, struct hr_report *out);
 void hr_session_reset_report(struct hr_session *session);
