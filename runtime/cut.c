@@ -1,7 +1,8 @@
 /* Cuts: ways to divide every block into weights that are kept on the device and weights
  * that are streamed.
  *
- * Whole matrices go to one side or the other; norms and biases are kept. All blocks are cut
+ * Whole matrices go to one side or the other; norms and biases are kept. There are at most
+ * MAX_CUTS ways; of a block with more of them, some are not offered. All blocks are cut
  * alike, so that one slot fits each. Of several cuts that stream equally many bytes of a
  * block, the one that reads them in the fewest pieces is offered. Which cut is taken is the
  * planner's decision; to it a cut is no more than its bytes.
@@ -20,7 +21,7 @@ struct way {
 	int      n_extents;
 };
 
-/* The largest matrices of a block, as bits. */
+/* The matrices of a block, as bits: the first MAX_MATRICES; later ones are kept. */
 static int find_matrices(const struct hr_block *block, uint64_t out[MAX_MATRICES])
 {
 	const struct hr_weight *w = (const struct hr_weight *)block;

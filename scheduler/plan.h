@@ -7,7 +7,7 @@
  * they compute, and a small ring of slots through which the rest is streamed.
  *
  * What is planned: the n_layers transformer blocks, the head (one piece when
- * resident; row parts no larger than a block when streamed) and the embedding
+ * resident; row parts much smaller than a block when streamed) and the embedding
  * (resident, or read by rows: a pass needs n_tokens rows of it, not the matrix).
  *
  * A block that is streamed need not be streamed whole. A slot holds what is streamed of
