@@ -321,6 +321,24 @@ void hr_bench_chart_memory(FILE *f, const struct hr_bench *b)
 
 /* ---- Where the time of a pass goes ------------------------------------------------------ */
 
+struct pass_time {
+	double total, parts[4]; /* ms: compute, waiting for the disk, for the link, the rest */
+};
+
+/* Of the repetition in the middle: parts of several ones need not add up. */
+static struct pass_time time_of_pass(const struct hr_bench_row *row)
+{
+	int middle = 0;
+	for (int i = 1; i < row->n; i++)
+		if (fabs(row->ns[i] - row->median_ns) < fabs(row->ns[middle] - row->median_ns))
+			middle = i;
+	const struct hr_report *r = &row->reports[middle];
+	double                  passes = (double)r->passes, total = row->ns[middle] * 1e-6 / passes;
+	double compute = fmin(r->compute_ms / passes, total), stall = fmin(r->stall_ms / passes, total - compute),
+	       link = stall * row->stall_link_share;
+	return (struct pass_time){total, {compute, stall - link, link, total - compute - stall}};
+}
+
 void hr_bench_chart_share(FILE *f, const struct hr_bench *b)
 {
 	static const char *const    names[] = {"compute", "waiting for the disk", "waiting for the link",
@@ -330,32 +348,28 @@ void hr_bench_chart_share(FILE *f, const struct hr_bench *b)
 	int                         n = rows ? find_arms(b, rows) : 0;
 	double                      longest = 1e-9;
 	for (int i = 0; i < n; i++)
-		longest = fmax(longest, rows[i]->median_ns * 1e-6 / (double)rows[i]->reports[0].passes);
+		longest = fmax(longest, time_of_pass(rows[i]).total);
 	begin_svg(f, "share", "where the time of a pass goes", 1090, 66 + 34.0 * n);
 	for (int i = 0; i < n; i++) {
-		const struct hr_report *r = &rows[i]->reports[0];
-		double                  passes = (double)r->passes, total = rows[i]->median_ns * 1e-6 / passes,
-		       stall = rows[i]->stall_ns * 1e-6 / passes;
-		double compute = r->compute_ms / passes, link = stall * rows[i]->stall_link_share, at = 90,
-		       y = 8 + 34.0 * i;
-		double parts[] = {compute, stall - link, link, fmax(0, total - compute - stall)};
+		struct pass_time t = time_of_pass(rows[i]);
+		double           at = 90, y = 8 + 34.0 * i;
 		fprintf(f, "<text class=\"label\" x=\"78\" y=\"%.1f\" text-anchor=\"end\">%s</text>", y + 16,
 		        hr_bench_window_name(rows[i]->arm).s);
 		for (int k = 0; k < 4; k++) {
-			double width = 820 * parts[k] / longest;
+			double width = 770 * t.parts[k] / longest;
 			if (width < 0.3)
 				continue;
 			fprintf(f,
 			        "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"24\"><title>%s: %s "
 			        "ms</title></rect>",
-			        classes[k], at, y, width, names[k], figures3(parts[k]).s);
+			        classes[k], at, y, width, names[k], figures3(t.parts[k]).s);
 			if (width > 60)
 				fprintf(f, "<text class=\"inside\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s ms</text>",
-				        at + width / 2, y + 16, figures3(parts[k]).s);
+				        at + width / 2, y + 16, figures3(t.parts[k]).s);
 			at += width;
 		}
 		fprintf(f, "<text class=\"value\" x=\"%.1f\" y=\"%.1f\">%s ms, %s tokens/s</text>\n", at + 9, y + 16,
-		        figures3(total).s, figures3(rows[i]->median_ts).s);
+		        figures3(t.total).s, figures3(rows[i]->median_ts).s);
 	}
 	for (int k = 0; k < 4; k++)
 		fprintf(f,
