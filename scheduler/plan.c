@@ -13,7 +13,8 @@
  * every third resident until it holds 32 MiB or has 8 slots; what is left over
  * at the end may fill it up as well.
  *
- * With rates at hand that is the first guess for plan_time.c.
+ * With rates at hand that is the first guess for plan_time.c. What a number of residents and a
+ * cut come to in bytes is plan_split.c's to know.
  *
  * A wish (window, residents, slots) is an upper bound: what cannot be had is
  * left out and said in a fallback sentence. A device map is taken as it is. */
@@ -67,22 +68,9 @@ static int fail_budget(struct hr_error *err, const char *what, const char *flag,
 	    what, (ull)budget, (ull)smallest, flag, (ull)(tenths / 10), (ull)(tenths % 10));
 }
 
-/* Whether item `i` of `n` is one of `chosen`, spread as evenly as whole numbers allow. */
-static bool is_spread(int i, int chosen, int n)
-{
-	return (int64_t)(i + 1) * chosen / n > (int64_t)i * chosen / n;
-}
-
 static bool is_resident(const struct hr_plan_request *r, const struct candidate *c, int block)
 {
-	return r->map ? r->map[block] == HR_TIER_DEVICE : is_spread(block, c->n_resident, r->n_blocks);
-}
-
-struct hr_cut hr_plan_cut(const struct hr_plan_request *r, int cut, int block)
-{
-	if (cut < 0)
-		return (struct hr_cut){0, r->blocks[block].memory_bytes, r->blocks[block].file_bytes};
-	return r->cuts[(size_t)cut * (size_t)r->n_blocks + (size_t)block];
+	return r->map ? r->map[block] == HR_TIER_DEVICE : hr__is_spread(block, c->n_resident, r->n_blocks);
 }
 
 static bool streams(const struct candidate *c) { return c->slot_bytes > 0; }
@@ -98,28 +86,15 @@ static int slots_worth_having(const struct hr_plan_request *r, const struct cand
 	return worth < HR__MIN_SLOTS ? HR__MIN_SLOTS : worth > HR__MAX_SLOTS ? HR__MAX_SLOTS : (int)worth;
 }
 
-/* Fill in what follows from residents and head. `slots` 0: by the rule. Returns
+/* Fill in what follows from the split and the head. `slots` 0: by the rule. Returns
  * the number of slots that would be worth having, 0 when nothing is streamed. */
-static int complete(const struct hr_plan_request *r, struct candidate *c, int slots)
+static int complete(const struct hr_plan_request *r, struct candidate *c, const struct hr__split *split,
+                    int slots)
 {
-	int      n_resident = 0;
-	uint64_t resident_bytes = 0, block_bytes = 1;
-	c->slot_bytes = c->streamed_bytes = c->kept_bytes = 0;
-	for (int i = 0; i < r->n_blocks; i++) {
-		struct hr_cut part = hr_plan_cut(r, c->cut, i);
-		if (block_bytes < r->blocks[i].memory_bytes)
-			block_bytes = r->blocks[i].memory_bytes;
-		if (is_resident(r, c, i)) {
-			resident_bytes += r->blocks[i].memory_bytes;
-			n_resident++;
-			continue;
-		}
-		c->kept_bytes += part.kept_bytes;
-		c->streamed_bytes += part.file_bytes;
-		if (c->slot_bytes < part.memory_bytes)
-			c->slot_bytes = part.memory_bytes;
-	}
-	resident_bytes += c->kept_bytes;
+	uint64_t resident_bytes = split->resident_bytes + split->kept_bytes;
+	c->slot_bytes = split->part_bytes;
+	c->streamed_bytes = split->streamed_bytes;
+	c->kept_bytes = split->kept_bytes;
 	c->device_bytes = r->globals_bytes + r->fixed_bytes + resident_bytes;
 	if (c->head_resident) {
 		c->device_bytes += r->head_bytes;
@@ -131,8 +106,8 @@ static int complete(const struct hr_plan_request *r, struct candidate *c, int sl
 	c->slots = 0;
 	if (!streams(c))
 		return 0;
-	int worth = slots_worth_having(r, c, r->n_blocks - n_resident);
-	int rule = HR__MIN_SLOTS + (int)(resident_bytes / block_bytes / 3);
+	int worth = slots_worth_having(r, c, r->n_blocks - split->n_resident);
+	int rule = HR__MIN_SLOTS + (split->block_bytes ? (int)(resident_bytes / split->block_bytes / 3) : 0);
 	c->slots = slots ? slots : rule < worth ? rule : worth;
 	c->device_bytes += (uint64_t)c->slots * c->slot_bytes;
 	return worth;
@@ -154,24 +129,18 @@ static bool is_better(const struct candidate *a, const struct candidate *b)
 	return a->head_resident && !b->head_resident;
 }
 
-/* Ways to cut what is streamed; layers that are wished for are whole ones. */
-static int n_cuts_allowed(const struct hr_plan_request *r)
-{
-	bool windowed = r->window_layers != HR_PLAN_AUTO && r->window_layers < r->n_blocks;
-	return windowed || r->resident_layers != HR_PLAN_AUTO ? 0 : r->n_cuts;
-}
-
 /* The best candidate that fits, and the least bytes that any needs. */
-static bool find_best(const struct hr_plan_request *r, int slots, struct candidate *best, uint64_t *smallest)
+static bool find_best(const struct hr_plan_request *r, const struct hr__splits *splits, int slots,
+                      struct candidate *best, uint64_t *smallest)
 {
 	bool found = false;
-	int  n_cuts = n_cuts_allowed(r), n_counts = r->n_blocks + 1, n_splits = 2 * n_counts;
+	int  n_counts = splits->n_counts;
 	*smallest = UINT64_MAX;
-	for (int i = 0; i < (n_cuts + 1) * n_splits; i++) {
+	for (int i = 0; i < (splits->n_cuts + 1) * 2 * n_counts; i++) {
 		struct candidate c = {.n_resident = i % n_counts,
-		                      .cut = i / n_splits - 1,
+		                      .cut = i / n_counts / 2 - 1,
 		                      .head_resident = i / n_counts % 2 || r->head_bytes == 0};
-		complete(r, &c, slots);
+		complete(r, &c, hr__splits_at(splits, c.n_resident, c.cut), slots);
 		if (!is_within_wishes(r, &c))
 			continue;
 		if (*smallest > c.device_bytes)
@@ -198,20 +167,21 @@ static void grow_ring(const struct hr_plan_request *r, struct candidate *c, int 
 }
 
 static int choose_by_budget(struct hr_placement *plan, const struct hr_plan_request *r,
-                            struct candidate *best, struct hr_error *err)
+                            const struct hr__splits *splits, struct candidate *best, struct hr_error *err)
 {
 	uint64_t smallest;
 	int      slots = r->slots == HR_PLAN_AUTO ? 0 : r->slots;
-	bool     found = find_best(r, slots, best, &smallest);
+	bool     found = find_best(r, splits, slots, best, &smallest);
 	while (!found && slots > HR__MIN_SLOTS)
-		found = find_best(r, --slots, best, &smallest);
+		found = find_best(r, splits, --slots, best, &smallest);
 	if (!found)
 		return fail_budget(err, "device", "--device-memory", r->device_budget_bytes, smallest);
 	if (!streams(best))
 		return 0;
 	if (slots == 0) {
 		struct candidate same = *best;
-		grow_ring(r, best, complete(r, &same, best->slots));
+		grow_ring(r, best,
+		          complete(r, &same, hr__splits_at(splits, best->n_resident, best->cut), best->slots));
 	} else if (slots < r->slots) {
 		add_fallback(plan, "%d slots were asked for; the device budget of %.1f MiB has room for %d.",
 		             r->slots, mib(r->device_budget_bytes), slots);
@@ -226,8 +196,9 @@ static int choose_by_map(struct hr_placement *plan, const struct hr_plan_request
 	*c = (struct candidate){.cut = -1,
 	                        .head_resident = head == HR_TIER_DEVICE || r->head_bytes == 0 ||
 	                                         (r->tied && embedding == HR_TIER_DEVICE)};
-	int worth = complete(r, c, HR__MIN_SLOTS);
-	int wish = r->slots == HR_PLAN_AUTO ? worth : r->slots;
+	struct hr__split split = hr__split_of_map(r);
+	int              worth = complete(r, c, &split, HR__MIN_SLOTS);
+	int              wish = r->slots == HR_PLAN_AUTO ? worth : r->slots;
 	if (!r->tied && embedding == HR_TIER_DEVICE)
 		c->device_bytes += r->embedding_bytes;
 	if (c->device_bytes > r->device_budget_bytes)
@@ -355,7 +326,7 @@ static uint64_t host_share(struct hr_placement *plan, const struct hr_plan_reque
 	int      n_streamed = r->n_blocks - plan->n_resident, at = 0;
 	uint64_t bytes = 0;
 	for (int i = 0; i < r->n_blocks; i++) {
-		if (plan->block_tier[i] == HR_TIER_DEVICE || !is_spread(at++, chosen, n_streamed))
+		if (plan->block_tier[i] == HR_TIER_DEVICE || !hr__is_spread(at++, chosen, n_streamed))
 			continue;
 		bytes += hr_plan_cut(r, plan->cut, i).memory_bytes;
 		if (move)
@@ -446,7 +417,8 @@ static void count_tiers(struct hr_placement *plan, const struct hr_plan_request 
 		plan->disk_bytes_per_pass += r->head_bytes;
 }
 
-int hr__plan_by_bytes(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)
+int hr__plan_by_bytes(struct hr_placement *out, const struct hr_plan_request *request,
+                      const struct hr__splits *splits, struct hr_error *err)
 {
 	struct hr_plan_request r = *request;
 	struct hr_placement    plan = {.n_blocks = r.n_blocks};
@@ -463,7 +435,7 @@ int hr__plan_by_bytes(struct hr_placement *out, const struct hr_plan_request *re
 	if (rc == 0)
 		rc = settle_wishes(&plan, &r, err);
 	if (rc == 0)
-		rc = r.map ? choose_by_map(&plan, &r, &best, err) : choose_by_budget(&plan, &r, &best, err);
+		rc = r.map ? choose_by_map(&plan, &r, &best, err) : choose_by_budget(&plan, &r, splits, &best, err);
 	if (rc)
 		goto done;
 	fill_device_tiers(&plan, &r, &best);

@@ -100,7 +100,6 @@ struct hr_placement {
 	uint64_t disk_bytes_per_pass;
 	char     fallback[8][200]; /* sentences: what was asked for and not done, and why */
 	int      n_fallbacks;
-	int      n_simulated; /* plans that were compared by time */
 };
 
 /* HR_EBUDGET: the message ends with the smallest budget that works, in bytes and

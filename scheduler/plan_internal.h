@@ -1,4 +1,4 @@
-/* What the two halves of the planner share. */
+/* What the parts of the planner share. */
 #ifndef HR_SCHEDULER_PLAN_INTERNAL_H
 #define HR_SCHEDULER_PLAN_INTERNAL_H
 
@@ -7,7 +7,34 @@
 #define HR__MIN_SLOTS 2
 #define HR__MAX_SLOTS 8
 
-/* The plan that streams the fewest bytes; errors as hr_plan_make(). */
-int hr__plan_by_bytes(struct hr_placement *plan, const struct hr_plan_request *request, struct hr_error *err);
+/* Some blocks that are resident, the others streamed under one cut: both in sums. */
+struct hr__split {
+	int      n_resident;
+	uint64_t resident_bytes;             /* of resident blocks */
+	uint64_t kept_bytes, streamed_bytes; /* of the others; streamed: as in the file */
+	uint64_t part_bytes;                 /* the largest part that goes through a slot */
+	uint64_t block_bytes;                /* the largest block */
+};
+
+/* All splits of a request: every number of residents, spread evenly, with every cut that its wishes allow. */
+struct hr__splits {
+	struct hr__split *all; /* [1 + n_cuts][n_counts] */
+	int               n_counts, n_cuts;
+};
+
+/* HR_ENOMEM. A zeroed struct can be released. */
+int  hr__splits_init(struct hr__splits *splits, const struct hr_plan_request *request, struct hr_error *err);
+void hr__splits_release(struct hr__splits *splits);
+const struct hr__split *hr__splits_at(const struct hr__splits *splits, int n_resident, int cut);
+
+/* That of a device map. */
+struct hr__split hr__split_of_map(const struct hr_plan_request *request);
+
+/* Whether item `i` of `n` is one of `chosen`, spread as evenly as whole numbers allow. */
+bool hr__is_spread(int i, int chosen, int n);
+
+/* The plan that streams the fewest bytes, out of the splits of the request; errors as hr_plan_make(). */
+int hr__plan_by_bytes(struct hr_placement *plan, const struct hr_plan_request *request,
+                      const struct hr__splits *splits, struct hr_error *err);
 
 #endif

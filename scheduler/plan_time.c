@@ -10,30 +10,32 @@
 #define WORTHWHILE 0.002 /* of a pass: less is not worth leaving the usual setting */
 
 /* Make the plan for `request` and keep it if it is predicted to be quicker than `best`
- * by more than a simulation is worth. A plan that falls back from what this request asks for is
- * another candidate's. */
+ * by more than a simulation is worth; what its ceiling rules out is not simulated. A plan that falls
+ * back from what this request asks for is another candidate's. */
 static int try_plan(struct hr_placement *best, double *best_ns, const struct hr_plan_request *request,
-                    struct hr_error *err)
+                    const struct hr__splits *splits, struct hr_error *err)
 {
 	struct hr_placement  plan;
 	struct hr_sim_result predicted;
-	int                  rc = hr__plan_by_bytes(&plan, request, NULL);
+	double               limit_ns = *best_ns * (1 - WORTHWHILE);
+	int                  rc = hr__plan_by_bytes(&plan, request, splits, NULL);
 	if (rc == HR_EBUDGET || rc == HR_EINVAL)
 		return 0;
 	if (rc)
 		return hr__fail(err, rc, "There is no memory to compare plans.");
-	bool as_asked = plan.n_fallbacks <= best->n_fallbacks;
-	if (as_asked)
-		rc = hr_predict_pass(&predicted, request, &plan, request->cost, NULL, NULL, err);
-	if (!rc && as_asked && predicted.pass_ns < *best_ns * (1 - WORTHWHILE)) {
-		int n = best->n_simulated;
-		hr_plan_release(best);
-		*best = plan;
-		best->n_simulated = n;
-		*best_ns = predicted.pass_ns;
-		plan = (struct hr_placement){0};
+	bool promising = plan.n_fallbacks <= best->n_fallbacks;
+	if (promising) {
+		rc = hr_predict_ceiling(&predicted, request, &plan, request->cost, err);
+		promising = !rc && predicted.ceiling_ns < limit_ns;
 	}
-	best->n_simulated += as_asked;
+	if (promising)
+		rc = hr_predict_pass(&predicted, request, &plan, request->cost, NULL, NULL, err);
+	if (promising && !rc && predicted.pass_ns < limit_ns) {
+		struct hr_placement worse = *best;
+		*best = plan;
+		*best_ns = predicted.pass_ns;
+		plan = worse;
+	}
 	hr_plan_release(&plan);
 	return rc;
 }
@@ -42,10 +44,11 @@ static int try_plan(struct hr_placement *best, double *best_ns, const struct hr_
  * is the smaller the better the reads are, then blocks that are streamed whole, in longer reads; each
  * with the best of what came before. */
 static int improve_by_time(struct hr_placement *plan, const struct hr_plan_request *request,
-                           struct hr_error *err)
+                           const struct hr__splits *splits, struct hr_error *err)
 {
 	const struct hr_rates *rates = request->cost->rates;
 	struct hr_plan_request r = *request;
+	struct hr__splits      whole = *splits;
 	struct hr_sim_result   predicted;
 	int                    rc = hr_predict_pass(&predicted, request, plan, request->cost, NULL, NULL, err);
 	double                 best_ns = predicted.pass_ns;
@@ -53,26 +56,31 @@ static int improve_by_time(struct hr_placement *plan, const struct hr_plan_reque
 		r.chunk_bytes = request->chunk_bytes ? request->chunk_bytes : (size_t)rates->disk[i].chunk_bytes;
 		r.read_depth = request->read_depth ? request->read_depth : rates->disk[i].depth;
 		if (r.read_depth > 1 && !(request->chunk_bytes && request->read_depth))
-			rc = try_plan(plan, &best_ns, &r, err);
+			rc = try_plan(plan, &best_ns, &r, splits, err);
 	}
 	r.chunk_bytes = plan->chunk_bytes;
 	r.read_depth = plan->read_depth;
 	for (int slots = HR__MIN_SLOTS; slots <= HR__MAX_SLOTS && !rc && plan->slots; slots++) {
 		r.slots = slots;
 		if (request->slots == HR_PLAN_AUTO)
-			rc = try_plan(plan, &best_ns, &r, err);
+			rc = try_plan(plan, &best_ns, &r, splits, err);
 	}
 	r.slots = plan->slots;
-	r.n_cuts = 0;
-	return rc || plan->cut < 0 ? rc : try_plan(plan, &best_ns, &r, err);
+	whole.n_cuts = 0;
+	return rc || plan->cut < 0 ? rc : try_plan(plan, &best_ns, &r, &whole, err);
 }
 
 int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)
 {
 	struct hr_placement plan = {0};
-	int                 rc = hr__plan_by_bytes(&plan, request, err);
+	struct hr__splits   splits;
+	int                 rc = hr__splits_init(&splits, request, err);
+	if (rc)
+		return rc;
+	rc = hr__plan_by_bytes(&plan, request, &splits, err);
 	if (!rc && request->cost)
-		rc = improve_by_time(&plan, request, err);
+		rc = improve_by_time(&plan, request, &splits, err);
+	hr__splits_release(&splits);
 	if (!rc)
 		*out = plan;
 	else

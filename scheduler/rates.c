@@ -102,29 +102,55 @@ static struct hr_sim_pipeline pipeline_of(const struct hr_plan_request *request,
 	};
 }
 
-int hr_predict_pass(struct hr_sim_result *result, const struct hr_plan_request *request,
-                    const struct hr_placement *plan, const struct hr_cost *cost, hr_sim_span_fn on_span,
-                    void *user, struct hr_error *err)
+/* The layers of a pass in the order of use, blocks and parts of the head: allocated; NULL: no memory. */
+static struct hr_sim_layer *layers_of(int *n_layers, const struct hr_plan_request *request,
+                                      const struct hr_placement *plan, const struct hr_cost *cost,
+                                      struct hr_error *err)
 {
 	uint64_t part = plan->head_tier == HR_TIER_DEVICE ? request->head_bytes : request->head_part_bytes;
 	int      n_parts = part ? (int)((request->head_bytes + part - 1) / part) : 0;
 	int      n = request->n_blocks + n_parts;
-	struct hr_sim_pipeline pipeline = pipeline_of(request, plan, cost);
-	struct hr_sim_layer   *layers = hr__calloc((size_t)n, sizeof *layers);
+	struct hr_sim_layer *layers = hr__calloc((size_t)n, sizeof *layers);
 	if (!layers)
-		return hr__fail(err, HR_ENOMEM, "There is no memory to predict a pass of %d layers.", n);
-	for (int i = 0; i < request->n_blocks; i++) {
+		hr__fail(err, HR_ENOMEM, "There is no memory to predict a pass of %d layers.", n);
+	for (int i = 0; i < request->n_blocks && layers; i++) {
 		uint64_t bytes = request->blocks[i].file_bytes;
 		layers[i] =
 		    (struct hr_sim_layer){hr_plan_cut(request, plan->cut, i).file_bytes,
 		                          hr_rates_block_ns(cost->rates, &cost->work, bytes), plan->block_tier[i]};
 	}
-	for (int i = 0; i < n_parts; i++) {
+	for (int i = 0; i < n_parts && layers; i++) {
 		uint64_t bytes = i + 1 < n_parts ? part : request->head_bytes - part * (uint64_t)(n_parts - 1);
 		double   ns = hr_rates_head_ns(cost->rates, cost->work.n_outputs);
 		layers[request->n_blocks + i] =
 		    (struct hr_sim_layer){bytes, ns * (double)bytes / (double)request->head_bytes, plan->head_tier};
 	}
+	*n_layers = n;
+	return layers;
+}
+
+int hr_predict_ceiling(struct hr_sim_result *result, const struct hr_plan_request *request,
+                       const struct hr_placement *plan, const struct hr_cost *cost, struct hr_error *err)
+{
+	struct hr_sim_pipeline pipeline = pipeline_of(request, plan, cost);
+	int                    n;
+	struct hr_sim_layer   *layers = layers_of(&n, request, plan, cost, err);
+	if (!layers)
+		return HR_ENOMEM;
+	hr_sim_ceiling(result, &pipeline, layers, n);
+	free(layers);
+	return 0;
+}
+
+int hr_predict_pass(struct hr_sim_result *result, const struct hr_plan_request *request,
+                    const struct hr_placement *plan, const struct hr_cost *cost, hr_sim_span_fn on_span,
+                    void *user, struct hr_error *err)
+{
+	struct hr_sim_pipeline pipeline = pipeline_of(request, plan, cost);
+	int                    n;
+	struct hr_sim_layer   *layers = layers_of(&n, request, plan, cost, err);
+	if (!layers)
+		return HR_ENOMEM;
 	int rc = hr_simulate(result, &pipeline, layers, n, on_span, user, err);
 	free(layers);
 	return rc;

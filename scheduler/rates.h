@@ -67,6 +67,10 @@ struct hr_cost {
 	uint64_t               max_disk_rate; /* bytes per second; 0: none */
 };
 
+/* The ceiling alone, as hr_sim_ceiling(): next to nothing for what hr_predict_pass() costs. HR_ENOMEM. */
+int hr_predict_ceiling(struct hr_sim_result *result, const struct hr_plan_request *request,
+                       const struct hr_placement *plan, const struct hr_cost *cost, struct hr_error *err);
+
 /* One pass of `work` under `plan`, which was made for `request`. As hr_simulate(). */
 int hr_predict_pass(struct hr_sim_result *result, const struct hr_plan_request *request,
                     const struct hr_placement *plan, const struct hr_cost *cost, hr_sim_span_fn on_span,

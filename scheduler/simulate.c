@@ -14,7 +14,7 @@
  *              is EMPTY to the fetcher before it is free to the link
  *     compute  the kernels of a layer when host, link and the layer before are done
  *
- * The rings of window.c are here rings of times: slot k % slots, buffer k % buffers. */
+ * The rings of window.c are here rings of times. */
 #include "scheduler/simulate.h"
 
 #include "base/error.h"
@@ -39,15 +39,20 @@ struct simulation {
 	double                       *buffers; /* [n_buffers] until when each is taken */
 	double                       *reads;   /* [read_depth] ends of the last reads */
 	int                           n_buffers;
-	uint64_t                      n_uses, n_chunks, n_reads;
+	int                           slot, buffer, read; /* the next of each ring */
 
 	double fetcher_ns, disk_ns, copier_ns, link_ns, host_ns, compute_ns; /* the clocks */
 
-	struct hr_sim_result r; /* of the pass that runs */
-	double               begin_ns;
-	hr_sim_span_fn       on_span; /* NULL: not this pass */
-	void                *user;
+	double         begin_ns, stall_ns, pass_ns; /* of the pass that runs */
+	hr_sim_span_fn on_span;                     /* NULL: not this pass */
+	void          *user;
 };
+
+/* fmax() without the care for NaN, for which it is a call. */
+static inline double max(double a, double b) { return a > b ? a : b; }
+
+/* The index after `i` in a ring of n. */
+static inline int next(int i, int n) { return i + 1 < n ? i + 1 : 0; }
 
 static void tell(const struct simulation *s, enum hr_lane lane, int layer, double begin, double end)
 {
@@ -58,11 +63,11 @@ static void tell(const struct simulation *s, enum hr_lane lane, int layer, doubl
 /* One chunk from the disk; when it is there. */
 static double read_chunk(struct simulation *s, int layer, double bytes)
 {
-	double *in_flight = &s->reads[s->n_reads++ % (uint64_t)s->p->read_depth];
-	double  issued = fmax(s->fetcher_ns, *in_flight);
-	double  begin = fmax(issued + s->p->disk_latency_ns, s->disk_ns);
+	double *in_flight = &s->reads[s->read];
+	s->read = next(s->read, s->p->read_depth);
+	double issued = max(s->fetcher_ns, *in_flight);
+	double begin = max(issued + s->p->disk_latency_ns, s->disk_ns);
 	s->disk_ns = *in_flight = begin + bytes / s->p->disk_rate;
-	s->r.disk_ns += bytes / s->p->disk_rate;
 	tell(s, HR_LANE_DISK, layer, begin, s->disk_ns);
 	return s->disk_ns;
 }
@@ -71,10 +76,9 @@ static double read_chunk(struct simulation *s, int layer, double bytes)
 static double copy_chunk(struct simulation *s, int layer, double bytes, double there, double slot_free)
 {
 	double took = s->p->link_latency_ns + bytes / s->p->link_rate;
-	s->copier_ns = fmax(s->copier_ns, there);
-	double begin = fmax(fmax(s->copier_ns, s->link_ns), slot_free);
+	s->copier_ns = max(s->copier_ns, there);
+	double begin = max(max(s->copier_ns, s->link_ns), slot_free);
 	s->link_ns = begin + took;
-	s->r.link_ns += took;
 	tell(s, HR_LANE_LINK, layer, begin, s->link_ns);
 	return s->link_ns;
 }
@@ -86,7 +90,7 @@ static double fill(struct simulation *s, const struct slot *slot, int layer)
 	const struct hr_sim_pipeline *p = s->p;
 	const struct hr_sim_layer    *l = &s->layers[layer];
 	double                        ready = 0;
-	s->fetcher_ns = fmax(s->fetcher_ns, p->host_addressable ? slot->released_ns : slot->emptied_ns);
+	s->fetcher_ns = max(s->fetcher_ns, p->host_addressable ? slot->released_ns : slot->emptied_ns);
 	for (uint64_t done = 0; done < l->bytes; done += p->chunk_bytes) {
 		uint64_t left = l->bytes - done;
 		double   bytes = (double)(left < p->chunk_bytes ? left : p->chunk_bytes);
@@ -94,8 +98,9 @@ static double fill(struct simulation *s, const struct slot *slot, int layer)
 			ready = copy_chunk(s, layer, bytes, s->fetcher_ns, slot->released_ns);
 			continue;
 		}
-		double *buffer = &s->buffers[s->n_chunks++ % (uint64_t)s->n_buffers];
-		s->fetcher_ns = fmax(s->fetcher_ns, *buffer);
+		double *buffer = &s->buffers[s->buffer];
+		s->buffer = next(s->buffer, s->n_buffers);
+		s->fetcher_ns = max(s->fetcher_ns, *buffer);
 		ready = read_chunk(s, layer, bytes);
 		if (!p->host_addressable)
 			ready = copy_chunk(s, layer, bytes, ready, slot->released_ns);
@@ -107,11 +112,10 @@ static double fill(struct simulation *s, const struct slot *slot, int layer)
 static void compute(struct simulation *s, int layer, double ready, bool streamed)
 {
 	double took = s->layers[layer].compute_ns;
-	double begin = fmax(fmax(s->compute_ns, s->host_ns), ready);
+	double begin = max(max(s->compute_ns, s->host_ns), ready);
 	if (streamed)
-		s->r.stall_ns += begin - s->compute_ns;
+		s->stall_ns += begin - s->compute_ns;
 	s->compute_ns = begin + took;
-	s->r.compute_ns += took;
 	tell(s, HR_LANE_COMPUTE, layer, begin, s->compute_ns);
 }
 
@@ -121,9 +125,10 @@ static void run_layer(struct simulation *s, int layer)
 		compute(s, layer, 0, false);
 		return;
 	}
-	struct slot *slot = &s->slots[s->n_uses++ % (uint64_t)s->p->slots];
-	double       ready = fill(s, slot, layer);
-	s->host_ns = fmax(s->host_ns, s->p->host_addressable ? ready : s->copier_ns);
+	struct slot *slot = &s->slots[s->slot];
+	s->slot = next(s->slot, s->p->slots);
+	double ready = fill(s, slot, layer);
+	s->host_ns = max(s->host_ns, s->p->host_addressable ? ready : s->copier_ns);
 	compute(s, layer, ready, true);
 	slot->emptied_ns = s->host_ns;
 	slot->released_ns = s->compute_ns;
@@ -131,19 +136,31 @@ static void run_layer(struct simulation *s, int layer)
 
 static void run_pass(struct simulation *s)
 {
-	s->r = (struct hr_sim_result){0};
+	s->stall_ns = 0;
 	s->begin_ns = s->compute_ns;
 	for (int i = 0; i < s->n_layers; i++)
 		run_layer(s, i);
 	tell(s, HR_LANE_HOST, -1, s->compute_ns, s->compute_ns + s->p->between_ns);
 	s->compute_ns += s->p->between_ns; /* what comes next waits for it, and that is no stall */
 	s->host_ns = s->compute_ns;
-	s->r.pass_ns = s->compute_ns - s->begin_ns;
+	s->pass_ns = s->compute_ns - s->begin_ns;
 }
 
-static void find_bound(struct hr_sim_result *r)
+void hr_sim_ceiling(struct hr_sim_result *r, const struct hr_sim_pipeline *p,
+                    const struct hr_sim_layer *layers, int n_layers)
 {
-	r->ceiling_ns = fmax(r->compute_ns, fmax(r->disk_ns, r->link_ns));
+	*r = (struct hr_sim_result){0};
+	for (int i = 0; i < n_layers; i++) {
+		const struct hr_sim_layer *l = &layers[i];
+		r->compute_ns += l->compute_ns;
+		if (l->tier == HR_TIER_DISK && l->bytes)
+			r->disk_ns += (double)l->bytes / p->disk_rate;
+		if (l->tier != HR_TIER_DEVICE && l->bytes && !p->host_addressable) {
+			uint64_t n_chunks = (l->bytes + p->chunk_bytes - 1) / p->chunk_bytes;
+			r->link_ns += (double)n_chunks * p->link_latency_ns + (double)l->bytes / p->link_rate;
+		}
+	}
+	r->ceiling_ns = max(r->compute_ns, max(r->disk_ns, r->link_ns));
 	r->bound = r->ceiling_ns > r->compute_ns ? r->ceiling_ns > r->disk_ns ? HR_LANE_LINK : HR_LANE_DISK
 	                                         : HR_LANE_COMPUTE;
 }
@@ -183,17 +200,18 @@ int hr_simulate(struct hr_sim_result *result, const struct hr_sim_pipeline *p,
 	double before = 0;
 	for (int pass = 0; pass < MAX_PASSES && !rc; pass++) {
 		run_pass(&s);
-		if (fabs(s.r.pass_ns - before) <= SAME_TIME * s.r.pass_ns)
+		if (fabs(s.pass_ns - before) <= SAME_TIME * s.pass_ns)
 			break;
-		before = s.r.pass_ns;
+		before = s.pass_ns;
 	}
 	if (!rc && on_span) {
 		s.on_span = on_span;
 		run_pass(&s);
 	}
 	if (!rc) {
-		find_bound(&s.r);
-		*result = s.r;
+		hr_sim_ceiling(result, p, layers, n_layers);
+		result->pass_ns = s.pass_ns;
+		result->stall_ns = s.stall_ns;
 	}
 	free(s.slots);
 	free(s.buffers);

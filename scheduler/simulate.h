@@ -50,6 +50,11 @@ struct hr_sim_result {
 	enum hr_lane bound;                        /* which of them that is */
 };
 
+/* What each worker of a pass would take alone, without simulating it: all of the result but pass_ns and
+ * stall_ns. No pass is shorter than the ceiling. */
+void hr_sim_ceiling(struct hr_sim_result *result, const struct hr_sim_pipeline *pipeline,
+                    const struct hr_sim_layer *layers, int n_layers);
+
 /* Simulate passes through layers[n_layers] until they take the same time. `on_span`: NULL, or
  * called for everything that happens for the last of them. HR_EINVAL: a streamed layer
  * without a slot, a rate that is not above zero. HR_ENOMEM. */
