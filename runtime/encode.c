@@ -215,23 +215,38 @@ static int run_pass(struct hr_session *s, struct hr_error *err)
 	return 0;
 }
 
-static int encode(struct work *w, bool classify, take_fn take, void *out, hr_progress_fn progress, void *user)
+static bool pools_one_token(enum hr_pooling pooling)
+{
+	return pooling == HR_POOLING_CLS || pooling == HR_POOLING_LAST;
+}
+
+/* Ask for the tokens that `pooling` looks at: one of each text, or, said by none, all. */
+static void choose_outputs(struct hr_pass *p, const struct item *items, int n, enum hr_pooling pooling)
+{
+	for (int i = 0; i < n && pools_one_token(pooling); i++)
+		p->outputs[p->n_outputs++] = items[i].row + (pooling == HR_POOLING_LAST ? items[i].n - 1 : 0);
+}
+
+/* All texts through the model, for the states of the last layer or the logits, which look at the first
+ * token. */
+static int encode(struct work *w, bool keep_states, take_fn take, void *out, hr_progress_fn progress,
+                  void *user)
 {
 	struct hr_session *s = w->s;
 	if (s->failed)
 		return hr__fail(w->err, HR_ECANCELED,
 		                "An earlier pass failed; close the session and open a new one.");
 	struct hr_pass *pass = hr__forward_pass(s->forward);
+	enum hr_pooling pooling = keep_states ? s->model->checkpoint.use.pooling : HR_POOLING_CLS;
 	int             rc = tokenize_all(w);
+	pass->keep_states = keep_states;
 	for (size_t done = 0; done < w->n_texts && !rc;) {
 		if (progress && progress(user, done, w->n_texts)) {
 			rc = hr__fail(w->err, HR_ECANCELED, "Stopped after %zu of %zu texts.", done, w->n_texts);
 			break;
 		}
 		int n = compose(pass, w, w->items + done, w->n_texts - done);
-		pass->keep_states = !classify;
-		for (int i = 0; i < n && classify; i++)
-			pass->outputs[pass->n_outputs++] = w->items[done + (size_t)i].row;
+		choose_outputs(pass, w->items + done, n, pooling);
 		rc = run_pass(s, w->err);
 		if (!rc)
 			take(w, w->items + done, n, out);
@@ -308,7 +323,7 @@ int hr_session_classify(struct hr_session *s, const struct hr_text *texts, size_
 		             "--allow-untrained-head to see the machinery work.",
 		             s->model->checkpoint.path);
 	if (!rc)
-		rc = encode(&w, true, take_classes, &out, progress, user);
+		rc = encode(&w, false, take_classes, &out, progress, user);
 	if (!rc)
 		hash_results(s, logits, n_texts, (size_t)s->model->info.n_labels);
 	return rc;
@@ -350,9 +365,11 @@ static void take_embeddings(const struct work *w, const struct item *items, int 
 	const struct hr_encoder_use *use = &w->s->model->checkpoint.use;
 	size_t                       n_embd = (size_t)w->s->model->info.n_embd;
 	const float                 *states = hr__forward_pass(w->s->forward)->states;
+	bool                         one = pools_one_token(use->pooling);
 	for (int i = 0; i < n_items; i++) {
 		float *embedding = (float *)out + items[i].text * n_embd;
-		pool(use->pooling, states + (size_t)items[i].row * n_embd, items[i].n, n_embd, embedding);
+		pool(use->pooling, states, one ? 1 : items[i].n, n_embd, embedding);
+		states += (one ? 1 : (size_t)items[i].n) * n_embd;
 		if (use->normalize)
 			normalize(embedding, n_embd);
 	}
@@ -364,7 +381,7 @@ int hr_session_embed(struct hr_session *s, const struct hr_text *texts, size_t n
 	struct work w = {.s = s, .texts = texts, .n_texts = n_texts, .err = err};
 	int         rc = need_encoder(s, "embed", err);
 	if (!rc)
-		rc = encode(&w, false, take_embeddings, embeddings, progress, user);
+		rc = encode(&w, true, take_embeddings, embeddings, progress, user);
 	if (!rc)
 		hash_results(s, embeddings, n_texts, (size_t)s->model->info.n_embd);
 	return rc;

@@ -3,7 +3,10 @@
  *     x = embedding[ids] (+ learned positions, kinds of segments, a norm)
  *     for every block:  x += Wo attention(rope(Wq h), rope(Wk h), Wv h),  h = norm(x)
  *                       x += Wdown (act(Wgate h) * Wup h),                h = norm(x)
- *     logits = Whead norm(x[outputs])
+ *     logits = Whead norm(x)
+ *
+ * Once the last block's keys and values are kept, nobody looks at other rows than the outputs any
+ * more: from there on, x is x[outputs].
  *
  * Where families differ, struct hr_hparams says so (norms before or behind, both
  * parts in parallel, caps, windows, ...), or the weights that are there or not do
@@ -30,6 +33,7 @@ struct chunk {
 	struct hr_batch batch;
 	float          *x; /* [n_tokens][n_embd] */
 	int             first;
+	int             first_output, n_outputs; /* those of the pass's outputs that are among them */
 };
 
 static struct chunk chunk_of(const struct hr_forward *f, int index)
@@ -47,8 +51,13 @@ static struct chunk chunk_of(const struct hr_forward *f, int index)
 	              .length = f->dims.encoder ? f->b.length + first : NULL},
 	    .x = f->b.x + (size_t)first * (size_t)f->dims.n_embd,
 	    .first = first,
+	    .first_output = p->output_begin[index],
+	    .n_outputs = p->output_begin[index + 1] - p->output_begin[index],
 	};
 }
+
+static bool wants_logits(const struct hr_pass *p) { return p->n_outputs && !p->keep_states; }
+static bool wants_all_rows(const struct hr_pass *p) { return p->keep_states && !p->n_outputs; }
 
 static const struct hr_hparams *hparams(const struct hr_forward *f)
 {
@@ -133,9 +142,24 @@ static int embed(struct hr_forward *f, const struct chunk *c, const struct hr_we
 	return 0;
 }
 
+/* What follows from the outputs that the caller chose. */
+static void describe_outputs(struct hr_pass *p)
+{
+	for (int i = 0; i < p->n_outputs; i++) {
+		p->output_pos[i] = p->pos[p->outputs[i]];
+		p->output_seq[i] = p->seq[p->outputs[i]];
+	}
+	for (int c = 0, i = 0; c <= p->n_chunks; c++) {
+		while (i < p->n_outputs && p->outputs[i] < p->chunk_begin[c])
+			i++;
+		p->output_begin[c] = i;
+	}
+}
+
 /* Put the ids of this pass on the device and their embeddings into x. */
 static int embed_all(struct hr_forward *f, struct hr_error *err)
 {
+	describe_outputs(&f->pass);
 	size_t bytes = hr__forward_int_count(&f->dims) * sizeof(int32_t);
 	int    rc = f->o.device->ops->copy(f->o.compute, f->b.ids, f->pass.ids, bytes);
 	if (rc)
@@ -153,27 +177,54 @@ static int embed_all(struct hr_forward *f, struct hr_error *err)
 
 /* ---- A block --------------------------------------------------------------- */
 
-/* q, k and v of `in`. */
-static int project(struct hr_forward *f, const struct hr_block *w, const float *in, int32_t n)
+/* What a part of the block multiplies: a norm of x, or x itself where norms come behind. */
+static float *input_of(const struct hr_forward *f, const struct chunk *c)
 {
-	struct hr_ops           *ops = f->o.ops;
-	struct hr_stream        *s = f->o.compute;
-	const struct hr_dims    *d = &f->dims;
-	const struct hr_buffers *b = &f->b;
-	int32_t                  rows = n * hparams(f)->n_heads;
-	if (w->qkv.rows) {
-		struct hr_matmul qkv = product(&w->qkv, &w->qkv_bias, b->qkv, d->qkv_dim, false);
-		TRY(ops->table->matmul(ops, s, &qkv, 1, in, n));
-		TRY(ops->table->gather_rows(ops, s, b->q, b->qkv, b->thirds, rows, d->head_dim));
-		TRY(ops->table->gather_rows(ops, s, b->k, b->qkv + d->head_dim, b->thirds, rows, d->head_dim));
-		return ops->table->gather_rows(ops, s, b->v, b->qkv + 2 * d->head_dim, b->thirds, rows, d->head_dim);
+	return hparams(f)->norm_after ? c->x : f->b.h;
+}
+
+enum { Q, K, V };
+
+/* Of q, k and v of the chunk those from `first` to `last`. */
+static int project(struct hr_forward *f, const struct hr_block *w, const struct chunk *c, int first, int last)
+{
+	const float          *in = input_of(f, c);
+	int32_t               n = c->batch.n_tokens;
+	struct hr_ops        *ops = f->o.ops;
+	struct hr_stream     *s = f->o.compute;
+	const struct hr_dims *d = &f->dims;
+	float                *out[] = {f->b.q, f->b.k, f->b.v};
+	if (!hparams(f)->norm_after)
+		TRY(norm(f, f->b.h, c->x, &w->attn_norm, &w->attn_norm_bias, n));
+	if (!w->qkv.rows) {
+		struct hr_matmul qkv[] = {
+		    product(&w->q, &w->q_bias, out[Q], d->q_dim, false),
+		    product(&w->k, &w->k_bias, out[K], d->kv_dim, false),
+		    product(&w->v, &w->v_bias, out[V], d->kv_dim, false),
+		};
+		return ops->table->matmul(ops, s, qkv + first, last - first + 1, in, n);
 	}
-	struct hr_matmul qkv[3] = {
-	    product(&w->q, &w->q_bias, b->q, d->q_dim, false),
-	    product(&w->k, &w->k_bias, b->k, d->kv_dim, false),
-	    product(&w->v, &w->v_bias, b->v, d->kv_dim, false),
-	};
-	return ops->table->matmul(ops, s, qkv, 3, in, n);
+	struct hr_matmul qkv = product(&w->qkv, &w->qkv_bias, f->b.qkv, d->qkv_dim, false);
+	TRY(ops->table->matmul(ops, s, &qkv, 1, in, n));
+	for (int i = first; i <= last; i++)
+		TRY(ops->table->gather_rows(ops, s, out[i], f->b.qkv + i * d->head_dim, f->b.thirds,
+		                            n * hparams(f)->n_heads, d->head_dim));
+	return 0;
+}
+
+/* Queries or keys of n_heads heads, normed and rotated, where the model does that. */
+static int prepare(struct hr_forward *f, float *x, const struct hr_weight *norm_weight, int32_t n_heads,
+                   int layer, const struct chunk *c)
+{
+	const struct hr_hparams      *h = hparams(f);
+	static const struct hr_weight none;
+	if (norm_weight->rows)
+		TRY(norm(f, x, x, norm_weight, &none, c->batch.n_tokens * n_heads));
+	if (!h->n_rot)
+		return 0;
+	return f->o.ops->table->rope(f->o.ops, f->o.compute, x, n_heads * h->head_dim, n_heads, h->head_dim,
+	                             h->rope_style, f->b.freqs[hr_layer_slides(h, layer)], h->n_rot / 2,
+	                             &c->batch);
 }
 
 /* Where the keys and values of this layer are: in the cache, or, for an encoder, the chunk's own, which
@@ -195,35 +246,40 @@ static int keep_kv(struct hr_forward *f, int layer, const struct chunk *c, struc
 	                                 &c->batch);
 }
 
-/* attn = attention of `in`, before the output projection. */
-static int attend(struct hr_forward *f, const struct hr_block *w, int layer, const float *in,
-                  const struct chunk *c)
+/* From here on, the chunk is its outputs, in their place among those of the pass. */
+static int narrow(struct hr_forward *f, struct chunk *c)
 {
-	struct hr_ops                *ops = f->o.ops;
-	const struct hr_ops_table    *t = ops->table;
-	struct hr_stream             *s = f->o.compute;
-	const struct hr_hparams      *h = hparams(f);
-	const struct hr_dims         *d = &f->dims;
-	const struct hr_buffers      *b = &f->b;
-	static const struct hr_weight none;
-	int32_t                       n = c->batch.n_tokens;
-	bool                          slides = hr_layer_slides(h, layer);
-	struct hr_kv_layer            kv;
-	TRY(project(f, w, in, n));
-	if (w->q_norm.rows)
-		TRY(norm(f, b->q, b->q, &w->q_norm, &none, n * h->n_heads));
-	if (w->k_norm.rows)
-		TRY(norm(f, b->k, b->k, &w->k_norm, &none, n * h->n_kv_heads));
-	if (h->n_rot) {
-		const float *freqs = b->freqs[slides];
-		TRY(t->rope(ops, s, b->q, d->q_dim, h->n_heads, h->head_dim, h->rope_style, freqs, h->n_rot / 2,
-		            &c->batch));
-		TRY(t->rope(ops, s, b->k, d->kv_dim, h->n_kv_heads, h->head_dim, h->rope_style, freqs, h->n_rot / 2,
-		            &c->batch));
-	}
+	int32_t n_embd = f->dims.n_embd;
+	c->x = f->b.out + (size_t)c->first_output * (size_t)n_embd;
+	c->batch.n_tokens = c->n_outputs;
+	c->batch.pos = f->b.output_pos + c->first_output;
+	c->batch.seq = f->b.output_seq + c->first_output;
+	return f->o.ops->table->gather_rows(f->o.ops, f->o.compute, c->x, f->b.x, f->b.outputs + c->first_output,
+	                                    c->n_outputs, n_embd);
+}
+
+/* attn = attention of the chunk, before the output projection. In the last block, only what is left of the
+ * chunk has queries. */
+static int attend(struct hr_forward *f, const struct hr_block *w, int layer, struct chunk *c)
+{
+	const struct hr_hparams *h = hparams(f);
+	const struct hr_buffers *b = &f->b;
+	bool                     narrows = layer == f->o.model->n_blocks - 1 && !wants_all_rows(&f->pass);
+	bool                     all = !narrows || c->n_outputs == c->batch.n_tokens;
+	struct hr_kv_layer       kv;
+	TRY(project(f, w, c, all ? Q : K, V));
+	TRY(prepare(f, b->k, &w->k_norm, h->n_kv_heads, layer, c));
 	TRY(keep_kv(f, layer, c, &kv));
-	return t->attention(ops, s, b->attn, b->q, d->q_dim, h->n_heads, &kv, h->attention_scale,
-	                    h->attention_soft_cap, slides ? h->sliding_window : 0, &c->batch);
+	if (narrows)
+		TRY(narrow(f, c));
+	if (!c->batch.n_tokens)
+		return 0;
+	if (!all)
+		TRY(project(f, w, c, Q, Q));
+	TRY(prepare(f, b->q, &w->q_norm, h->n_heads, layer, c));
+	return f->o.ops->table->attention(f->o.ops, f->o.compute, b->attn, b->q, f->dims.q_dim, h->n_heads, &kv,
+	                                  h->attention_scale, h->attention_soft_cap,
+	                                  hr_layer_slides(h, layer) ? h->sliding_window : 0, &c->batch);
 }
 
 /* gate = act(gate(in)) * up(in), or act(up(in)): the feed-forward part before its output projection. */
@@ -268,15 +324,15 @@ static struct hr_block block_at(const struct hr_forward *f, int layer, const voi
 	return hr__part_at(part, weights, kept);
 }
 
-static int compute_block(struct hr_forward *f, int layer, const void *weights, const struct chunk *c)
+static int compute_block(struct hr_forward *f, int layer, const void *weights, struct chunk *c)
 {
 	const struct hr_hparams *h = hparams(f);
 	struct hr_block          w = block_at(f, layer, weights);
-	float                   *x = c->x, *in = h->norm_after ? x : f->b.h;
-	int32_t                  n = c->batch.n_tokens;
-	if (!h->norm_after)
-		TRY(norm(f, in, x, &w.attn_norm, &w.attn_norm_bias, n));
-	TRY(attend(f, &w, layer, in, c));
+	TRY(attend(f, &w, layer, c));
+	float  *x = c->x, *in = input_of(f, c);
+	int32_t n = c->batch.n_tokens;
+	if (!n) /* of this chunk, nothing was wanted */
+		return 0;
 	if (h->parallel && w.ffn_norm.rows) /* else the two parts share a norm */
 		TRY(norm(f, in, x, &w.ffn_norm, &w.ffn_norm_bias, n));
 	TRY(add_residual(f, c, &w.o, &w.o_bias, &w.attn_post_norm, f->b.attn));
@@ -291,15 +347,11 @@ static int compute_block(struct hr_forward *f, int layer, const void *weights, c
 
 /* ---- The end --------------------------------------------------------------- */
 
-/* out = x[outputs], normed. */
-static int take_outputs(struct hr_forward *f)
+/* out = norm(out) */
+static int norm_outputs(struct hr_forward *f)
 {
-	struct hr_ops *ops = f->o.ops;
-	int32_t        n = f->pass.n_outputs;
-	TRY(ops->table->gather_rows(ops, f->o.compute, f->b.out, f->b.x, f->b.outputs, n, f->dims.n_embd));
-	if (!f->ends.final_norm.rows)
-		return 0;
-	return norm(f, f->b.out, f->b.out, &f->ends.final_norm, &f->ends.final_norm_bias, n);
+	const struct hr_weight *w = &f->ends.final_norm;
+	return w->rows ? norm(f, f->b.out, f->b.out, w, &f->ends.final_norm_bias, f->pass.n_outputs) : 0;
 }
 
 /* Rows [first, first + w->rows) of the logits. */
@@ -335,7 +387,7 @@ static int compute_head(struct hr_forward *f, int part, const void *weights)
 	bool                   whole = f->n_head_layers == 1;
 	struct hr_weight       w = hr_weight_at(whole ? m->head.weight : m->head_parts[part].weight, weights);
 	if (part == 0)
-		TRY(take_outputs(f));
+		TRY(norm_outputs(f));
 	TRY(multiply_head_parts(f, part, whole ? m->n_head_parts : 1, w));
 	float cap = hparams(f)->logit_soft_cap;
 	if (cap > 0 && part == f->n_head_layers - 1)
@@ -351,7 +403,7 @@ static int classify(struct hr_forward *f)
 	const struct hr_ends *e = &f->ends;
 	const float          *in = f->b.out;
 	int32_t               n = f->pass.n_outputs;
-	TRY(take_outputs(f));
+	TRY(norm_outputs(f));
 	if (e->dense.rows) {
 		struct hr_matmul dense = product(&e->dense, &e->dense_bias, f->b.dense, f->dims.n_embd, false);
 		TRY(ops->table->matmul(ops, f->o.compute, &dense, 1, in, n));
@@ -364,13 +416,13 @@ static int classify(struct hr_forward *f)
 
 /* ---- The pass -------------------------------------------------------------- */
 
-/* Compute layer `i` of the pass with its weights at hand. A pass without outputs
+/* Compute layer `i` of the pass with its weights at hand. A pass that wants no logits
  * still takes the head through the window: the order of a pass never varies. */
 static int compute_layer(struct hr_forward *f, int i, const void *weights)
 {
 	int n_blocks = f->o.model->n_blocks;
 	if (i >= n_blocks)
-		return f->pass.n_outputs ? compute_head(f, i - n_blocks, weights) : 0;
+		return wants_logits(&f->pass) ? compute_head(f, i - n_blocks, weights) : 0;
 	for (int c = 0; c < f->pass.n_chunks; c++) {
 		struct chunk chunk = chunk_of(f, c);
 		TRY(compute_block(f, i, weights, &chunk));
@@ -394,18 +446,32 @@ static int fetch_logits(struct hr_forward *f)
 	return dev->copy(f->o.compute, p->top, f->b.top, n * (size_t)p->n_top * sizeof *p->top);
 }
 
+/* The last layer's output on its way to the host, if that can't see it where it is. */
+static int fetch_states(struct hr_forward *f)
+{
+	struct hr_pass *p = &f->pass;
+	bool            all = wants_all_rows(p);
+	size_t          n = (size_t)(all ? p->n_tokens : p->n_outputs);
+	p->states = all ? f->b.x : f->b.out;
+	if (!f->host_states)
+		return 0;
+	TRY(f->o.device->ops->copy(f->o.compute, f->host_states, p->states,
+	                           n * (size_t)f->dims.n_embd * sizeof(float)));
+	p->states = f->host_states;
+	return 0;
+}
+
 /* The results on their way to the host. */
 static int fetch_results(struct hr_forward *f)
 {
 	const struct hr_device_ops *dev = f->o.device->ops;
 	const struct hr_pass       *p = &f->pass;
-	size_t                      states = (size_t)p->n_tokens * (size_t)f->dims.n_embd * sizeof(float);
-	if (f->dims.encoder && p->n_outputs)
+	if (p->keep_states)
+		TRY(fetch_states(f));
+	if (wants_logits(p) && f->dims.encoder)
 		TRY(classify(f));
-	if (p->n_outputs)
+	if (wants_logits(p))
 		TRY(fetch_logits(f));
-	if (p->keep_states && p->states != f->b.x)
-		TRY(dev->copy(f->o.compute, p->states, f->b.x, states));
 	TRY(dev->event_record(f->end, f->o.compute));
 	return dev->event_wait(f->end);
 }

@@ -29,15 +29,19 @@ struct hr_pass {
 	int32_t       *types;       /* [n_pass] encoder: kind of segment */
 	int32_t       *length;      /* [n_pass] encoder */
 	int32_t       *page_table;  /* [n_seqs][max_pages] decoder */
-	int32_t       *outputs;     /* [max_outputs] rows of the pass whose logits are wanted */
+	int32_t       *outputs;     /* [max_outputs] rows of the pass whose results are wanted, ascending */
 	float         *logits;      /* [max_outputs][n_logits] the result: over the vocabulary, or the labels */
 	struct hr_top *top;         /* [max_outputs][n_top] the result instead, when n_top */
 	int            n_top; /* 0, or as many of the largest logits of each output will do; 0 after a pass that
 	                       * has them all nonetheless */
-	float *states;        /* [n_pass][n_embd] encoder: the last layer's output, when keep_states */
-	bool   keep_states;
-	int    max_pages;
-	int    max_context; /* largest pos + 1 */
+	bool         keep_states; /* the result is the last layer's output, of all rows when n_outputs is 0 */
+	const float *states;      /* it, [n_outputs or n_tokens][n_embd]; an encoder's only */
+	int          max_pages;
+	int          max_context; /* largest pos + 1 */
+
+	/* Filled by the forward. */
+	int32_t *output_begin;            /* [n_chunks + 1] of a chunk's outputs among all */
+	int32_t *output_pos, *output_seq; /* [max_outputs] */
 };
 
 /* Device bytes for activations, batch arrays, logits and workspace. */

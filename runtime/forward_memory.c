@@ -53,15 +53,16 @@ size_t hr__embedding_row_bytes(const struct hr_model *m)
 size_t hr__forward_int_count(const struct hr_dims *d)
 {
 	size_t per_token = d->encoder ? 5 : 3;
-	return per_token * (size_t)d->n_pass + (size_t)d->n_outputs + (size_t)d->n_seqs * (size_t)d->max_pages;
+	return per_token * (size_t)d->n_pass + 3 * (size_t)d->n_outputs +
+	       (size_t)d->n_seqs * (size_t)d->max_pages;
 }
 
 /* Split the int block at `ints` into its arrays. */
-static void split_ints(const struct hr_dims *d, int32_t *ints, int32_t **arrays[7])
+static void split_ints(const struct hr_dims *d, int32_t *ints, int32_t **arrays[9])
 {
-	size_t n = (size_t)d->n_pass, encoder = d->encoder ? n : 0;
-	size_t counts[7] = {n, n, n, encoder, encoder, (size_t)d->n_outputs, 0};
-	for (int i = 0; i < 7; i++) {
+	size_t n = (size_t)d->n_pass, encoder = d->encoder ? n : 0, out = (size_t)d->n_outputs;
+	size_t counts[9] = {n, n, n, encoder, encoder, out, out, out, 0};
+	for (int i = 0; i < 9; i++) {
 		*arrays[i] = ints;
 		ints += counts[i];
 	}
@@ -100,9 +101,9 @@ static uintptr_t lay_out(struct hr_buffers *b, const struct hr_plan *plan, const
 		b->freqs[i] = take(&at, (size_t)h->n_rot / 2 * f);
 	b->table = take(&at, n * hr__embedding_row_bytes(plan->model));
 	int32_t *ints = take(&at, hr__forward_int_count(&d) * sizeof(int32_t));
-	split_ints(
-	    &d, ints,
-	    (int32_t * *[]){&b->ids, &b->pos, &b->seq, &b->types, &b->length, &b->outputs, &b->page_table});
+	split_ints(&d, ints,
+	           (int32_t * *[]){&b->ids, &b->pos, &b->seq, &b->types, &b->length, &b->outputs, &b->output_pos,
+	                           &b->output_seq, &b->page_table});
 	b->thirds = take(&at, d.by_heads ? n * (size_t)h->n_heads * sizeof(int32_t) : 0);
 	size_t width = d.random_head ? (size_t)d.n_embd * f : 0;
 	b->random_dense = take(&at, (size_t)d.n_embd * width);
@@ -207,17 +208,17 @@ static uintptr_t lay_out_host(struct hr_forward *f, uintptr_t at)
 	struct hr_pass       *p = &f->pass;
 	bool                  copies_states = d->encoder && !f->o.device->host_addressable;
 	int32_t              *ints = take(&at, hr__forward_int_count(d) * sizeof(int32_t));
-	split_ints(
-	    d, ints,
-	    (int32_t * *[]){&p->ids, &p->pos, &p->seq, &p->types, &p->length, &p->outputs, &p->page_table});
+	split_ints(d, ints,
+	           (int32_t * *[]){&p->ids, &p->pos, &p->seq, &p->types, &p->length, &p->outputs, &p->output_pos,
+	                           &p->output_seq, &p->page_table});
 	f->row_ids = take(&at, (size_t)d->n_batch * sizeof(int32_t));
 	p->chunk_begin = take(&at, ((size_t)d->n_pass + 1) * sizeof(int32_t));
+	p->output_begin = take(&at, ((size_t)d->n_pass + 1) * sizeof(int32_t));
 	p->logits = take(&at, (size_t)d->n_outputs * (size_t)d->n_logits * sizeof(float));
 	p->top = take(&at, has_top(f->o.ops) ? (size_t)d->n_outputs * HR_TOP_MAX * sizeof *p->top : 0);
 	f->host_table = take(&at, (size_t)d->n_batch * hr__embedding_row_bytes(f->o.model));
-	p->states = take(&at, copies_states ? (size_t)d->n_pass * (size_t)d->n_embd * sizeof(float) : 0);
-	if (d->encoder && !copies_states)
-		p->states = f->b.x;
+	if (copies_states)
+		f->host_states = take(&at, (size_t)d->n_pass * (size_t)d->n_embd * sizeof(float));
 	return at;
 }
 

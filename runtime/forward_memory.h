@@ -22,14 +22,14 @@ struct hr_buffers {
 	float         *attn;     /* [n_batch][q_dim] */
 	float         *gate;     /* [n_batch][n_ff] */
 	float         *up;       /* [n_batch][n_ff] */
-	float         *out;      /* [n_outputs][n_embd] */
+	float         *out;      /* [n_outputs][n_embd] x of the outputs */
 	float         *dense;    /* [n_outputs][n_embd] */
 	float         *logits;   /* [n_outputs][n_logits] */
 	struct hr_top *top;      /* [n_outputs][HR_TOP_MAX] where the operations have it */
 	float         *freqs[2]; /* [n_rot / 2] of layers that see all, and of those that slide */
 	char          *table;    /* [n_batch][embedding row bytes] when read by rows */
 	int32_t       *ids;      /* [n_pass] and so on, as struct hr_pass: one block, one copy */
-	int32_t       *pos, *seq, *types, *length, *outputs, *page_table;
+	int32_t       *pos, *seq, *types, *length, *outputs, *output_pos, *output_seq, *page_table;
 	int32_t       *thirds; /* [n_batch * n_heads] 0, 3, 6, ...: rows of a head each out of qkv by heads */
 	float         *random_dense; /* [n_embd][n_embd], and */
 	float         *random_head;  /* [n_logits][n_embd]: in the place of a classifier that is not there */
@@ -47,7 +47,8 @@ struct hr_forward {
 	struct hr_hostmem host; /* the pass, host side, pinned; in the order of b.ids.. then logits, table */
 	bool              pinned;
 	struct hr_pass    pass;
-	int32_t          *row_ids; /* [n_batch] ids into `table`; host */
+	float            *host_states; /* [n_pass][n_embd] of an encoder; NULL: the host sees the device's */
+	int32_t          *row_ids;     /* [n_batch] ids into `table`; host */
 	char             *host_table;
 	int               n_head_layers;
 };

@@ -48,7 +48,8 @@ static double typical(double *x, int n)
 	return x[n / 4];
 }
 
-/* `n` tokens of one sequence from position `first` on. */
+/* `n` tokens of one sequence from position `first` on. Without outputs, the last block is computed like all
+ * others. */
 static void compose(struct hr_pass *p, int n, int first, int n_outputs, int n_vocab)
 {
 	p->n_chunks = 1;
@@ -57,6 +58,7 @@ static void compose(struct hr_pass *p, int n, int first, int n_outputs, int n_vo
 	p->n_tokens = n;
 	p->n_seqs = 1;
 	p->n_outputs = n_outputs;
+	p->keep_states = !n_outputs;
 	p->max_context = first + n;
 	for (int i = 0; i < n; i++) {
 		p->ids[i] = (i * 7919 + first) % n_vocab;
@@ -64,7 +66,7 @@ static void compose(struct hr_pass *p, int n, int first, int n_outputs, int n_vo
 		p->seq[i] = 0;
 	}
 	for (int i = 0; i < n_outputs; i++)
-		p->outputs[i] = n - 1 - i % n;
+		p->outputs[i] = n - n_outputs + i;
 	for (int i = 0; i < p->max_pages; i++)
 		p->page_table[i] = i;
 }
@@ -148,12 +150,13 @@ static int time_between(struct hr_rates *rates, struct probe *probe, struct hr_e
 
 static int time_head(struct hr_rates *rates, struct probe *probe, struct hr_error *err)
 {
-	struct timing without;
-	int           rc = time_passes(probe, PROBE_OUTPUTS, 0, 0, &without, err);
+	int rc = 0;
 	for (int n = 1; n <= PROBE_OUTPUTS && !rc; n *= 4) {
-		struct timing with;
-		rc = time_passes(probe, PROBE_OUTPUTS, 0, n, &with, err);
-		double ns = with.compute_ns - without.compute_ns;
+		struct timing with, without;
+		rc = time_passes(probe, n, 0, 0, &without, err);
+		if (!rc)
+			rc = time_passes(probe, n, 0, n, &with, err);
+		double ns = rc ? 0 : with.compute_ns - without.compute_ns;
 		if (!rc && rates->n_head < HR_RATES_MAX_HEAD)
 			rates->head[rates->n_head++] = (struct hr_head_point){n, ns > 0 ? ns : 0};
 	}

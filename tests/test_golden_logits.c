@@ -4,7 +4,8 @@
  * models (Hugging Face directories and GGUF files of the same weights), a prompt,
  * and the float32 logits that Transformers computes from exactly those weights.
  * Every model is run with everything resident and with everything streamed, on each
- * instruction set of this machine, with an f32 and an f16 cache. */
+ * instruction set of this machine, with an f32 and an f16 cache. Asked for the last logits alone, of
+ * which the last layer computes no more, it must give the bits that it gave among all others. */
 #include "model_run.h"
 
 #include <dirent.h>
@@ -137,11 +138,13 @@ static void compare(struct difference *worst, const struct hr_model *model, cons
 {
 	struct comparison c = {.golden = g};
 	struct run_prompt prompt = {g->ids, g->n_ids, 1};
-	struct run_result result = {0};
+	struct run_result result = {0}, last = {0};
 	if (run_prompts(&result, model, o, &prompt, 1, on_logits, &c))
 		return;
 	assert_int_equal(c.n_seen, g->rows);
 	assert_int_equal(result.streamed, !o->full);
+	assert_int_equal(run_prompts(&last, model, o, &prompt, 1, NULL, NULL), 0);
+	assert_true(last.hash[0] == result.hash[0]);
 	worst->worst = larger(worst->worst, c.worst / g->range);
 	worst->rms = larger(worst->rms, sqrt(c.squares / g->rows / g->n_vocab) / g->range);
 }

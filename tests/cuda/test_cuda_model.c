@@ -57,9 +57,23 @@ static void keep_logits(void *user, uint64_t id, int position, const float *valu
 	memcpy(to[position], values, (size_t)n_vocab * sizeof *values);
 }
 
+static const char *const devices[] = {"cpu", "cuda"};
+
+static void are_near(const float *want, const float *got, int n, const char *what, int which)
+{
+	double error = 0, size = 0;
+	for (int i = 0; i < n; i++) {
+		double d = (double)got[i] - want[i];
+		error += d * d;
+		size += (double)want[i] * want[i];
+	}
+	assert_true(size > 0);
+	if (!(sqrt(error / size) < 0.03))
+		fail_msg("%s %d are off by %.4f of their size", what, which, sqrt(error / size));
+}
+
 static void test_near_cpu(void **state)
 {
-	static const char *const devices[] = {"cpu", "cuda"};
 	(void)state;
 	memset(logits, 0, sizeof logits);
 	make_machine(0, 0);
@@ -72,17 +86,72 @@ static void test_near_cpu(void **state)
 		assert_false(r.streamed);
 	}
 	assert_true(cuda_on_cpu_n_ranges("pass") > 0);
-	for (int p = 0; p < 37; p++) {
-		double error = 0, size = 0;
-		for (int v = 0; v < MAX_VOCAB; v++) {
-			double d = (double)logits[1][p][v] - logits[0][p][v];
-			error += d * d;
-			size += (double)logits[0][p][v] * logits[0][p][v];
-		}
-		assert_true(size > 0);
-		if (!(sqrt(error / size) < 0.03))
-			fail_msg("the logits at position %d are off by %.4f of their size", p, sqrt(error / size));
+	for (int p = 0; p < 37; p++)
+		are_near(logits[0][p], logits[1][p], MAX_VOCAB, "the logits at position", p);
+}
+
+/* A prompt in three passes, of which two want no logits and one the last. */
+static void test_last_near_cpu(void **state)
+{
+	(void)state;
+	memset(logits, 0, sizeof logits);
+	make_machine(0, 0);
+	for (int i = 0; i < 2; i++) {
+		struct hr_error    err = {0};
+		struct hr_session *session;
+		struct hr_request  r;
+		uint64_t           id;
+		exact_device = devices[i];
+		struct hr_plan_options o = exact_options(exact_model, NULL, 1, N_CTX);
+		o.n_batch = 16;
+		assert_int_equal(hr_session_open(&session, exact_model, &o, &err), 0);
+		hr_request_init(&r);
+		r.ids = exact_ids;
+		r.n_ids = 37;
+		r.max_new_tokens = 1;
+		r.on_logits = keep_logits;
+		r.user = logits[i];
+		assert_int_equal(hr_session_submit(session, &r, &id, &err), 0);
+		while (hr_session_step(session, &err) > 0)
+			;
+		hr_session_close(session);
 	}
+	are_near(logits[0][36], logits[1][36], MAX_VOCAB, "the logits at position", 36);
+}
+
+/* Of an encoder's last layer the first tokens are wanted, or all. */
+static void test_encoder_near_cpu(void **state)
+{
+	enum { MAX_LABELS = 16, MAX_EMBD = 64 };
+	static float         classes[2][3 * MAX_LABELS], embeddings[2][3 * MAX_EMBD];
+	const struct hr_text texts[] = {{.text = "a film", .length = 6},
+	                                {.text = "with windows and a house", .length = 24},
+	                                {.text = "the", .length = 3}};
+	struct hr_error      err = {0};
+	struct hr_model     *model;
+	(void)state;
+	make_machine(0, 0);
+	assert_int_equal(hr_model_open(&model, "tests/golden/encoders/bert", &err), 0);
+	const struct hr_model_info *m = hr_model_info(model);
+	assert_in_range(m->n_labels, 1, MAX_LABELS);
+	assert_in_range(m->n_embd, 1, MAX_EMBD);
+	for (int i = 0; i < 2; i++) {
+		struct hr_session     *session;
+		struct hr_plan_options o;
+		hr_plan_options_init(&o);
+		o.device = devices[i];
+		assert_int_equal(hr_session_open(&session, model, &o, &err), 0);
+		assert_int_equal(hr_session_classify(session, texts, 3, classes[i], NULL, NULL, NULL, &err), 0);
+		assert_int_equal(hr_session_embed(session, texts, 3, embeddings[i], NULL, NULL, &err), 0);
+		hr_session_close(session);
+	}
+	for (int t = 0; t < 3; t++) {
+		are_near(classes[0] + t * m->n_labels, classes[1] + t * m->n_labels, m->n_labels, "classes of text",
+		         t);
+		are_near(embeddings[0] + t * m->n_embd, embeddings[1] + t * m->n_embd, m->n_embd,
+		         "the embedding of text", t);
+	}
+	hr_model_close(model);
 }
 
 /* ---- Exact ----------------------------------------------------------------------- */
@@ -248,7 +317,7 @@ static void test_failing_calls(void **state)
 int main(int argc, char **argv)
 {
 	static char              names[12][64];
-	static struct CMUnitTest tests[15];
+	static struct CMUnitTest tests[17];
 	size_t                   n = 0, n_kinds = exact_scale() == EXACT_QUICK ? 1 : 6;
 	for (size_t i = 0; i < n_kinds; i++) {
 		snprintf(names[n], sizeof names[n], "%s %s near the CPU's", kinds[i].like, kinds[i].type);
@@ -259,6 +328,10 @@ int main(int argc, char **argv)
 		                               (void *)&kinds[i]};
 		n++;
 	}
+	tests[n++] = (struct CMUnitTest){"last logits near the CPU's", test_last_near_cpu, open_model,
+	                                 close_model, (void *)kinds};
+	tests[n++] =
+	    (struct CMUnitTest){"encoder near the CPU's", test_encoder_near_cpu, NULL, end_machine, NULL};
 	tests[n++] = (struct CMUnitTest){"few bytes come back", test_few_bytes_come_back, open_model, close_model,
 	                                 (void *)kinds};
 	tests[n++] =
