@@ -261,6 +261,19 @@ static uint64_t largest_part(const struct hr_model *model)
 	return part;
 }
 
+static double bytes_of(const struct hr_weight *w)
+{
+	return (double)w->rows * (double)hr_type_row_bytes(hr_type_info(w->type), (uint64_t)w->cols);
+}
+
+/* The part of the last block that all tokens go through; see forward.c. */
+static double kv_share(const struct hr_model *model)
+{
+	const struct hr_block *last = &model->blocks[model->n_blocks - 1];
+	return (bytes_of(&last->k) + bytes_of(&last->v) + bytes_of(&last->qkv)) /
+	       (double)model->block_layers[model->n_blocks - 1].file_bytes;
+}
+
 /* The model's bytes and the user's wishes, as the planner wants them. */
 static struct hr_plan_request describe_request(const struct hr_plan *plan, const struct hr_plan_options *o,
                                                const struct target *target, uint64_t budget)
@@ -271,6 +284,7 @@ static struct hr_plan_request describe_request(const struct hr_plan *plan, const
 	return (struct hr_plan_request){
 	    .blocks = model->block_layers,
 	    .n_blocks = model->n_blocks,
+	    .kv_share = kv_share(model),
 	    .cuts = model->cuts.bytes,
 	    .n_cuts = model->cuts.n,
 	    .head_bytes = model->head.layer.memory_bytes,

@@ -47,6 +47,7 @@ struct hr_plan_request {
 	/* The model, in bytes of memory footprint. */
 	const struct hr_layer *blocks; /* [n_blocks] */
 	int                    n_blocks;
+	double                 kv_share;        /* of the last block: what computes keys and values */
 	const struct hr_cut   *cuts;            /* [n_cuts][n_blocks]: ways to cut all blocks that are streamed */
 	int                    n_cuts;          /* 0: they are streamed whole */
 	uint64_t               head_bytes;      /* the whole head */

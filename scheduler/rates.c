@@ -71,6 +71,16 @@ double hr_rates_block_ns(const struct hr_rates *r, const struct hr_workload *w, 
 	return ns + (together ? r->context_ns_prefill : r->context_ns_decode) * w->n_tokens * w->context_tokens;
 }
 
+/* Keys and values are computed of all tokens, the rest only of those whose logits are wanted. */
+static double last_block_ns(const struct hr_rates *r, const struct hr_workload *w, uint64_t block_bytes,
+                            double kv_share)
+{
+	struct hr_workload wanted = *w;
+	wanted.n_tokens = w->n_outputs;
+	return kv_share * hr_rates_block_ns(r, w, block_bytes) +
+	       (1 - kv_share) * hr_rates_block_ns(r, &wanted, block_bytes);
+}
+
 double hr_rates_head_ns(const struct hr_rates *r, int n_outputs)
 {
 	if (!n_outputs || !r->n_head)
@@ -115,9 +125,11 @@ static struct hr_sim_layer *layers_of(int *n_layers, const struct hr_plan_reques
 		hr__fail(err, HR_ENOMEM, "There is no memory to predict a pass of %d layers.", n);
 	for (int i = 0; i < request->n_blocks && layers; i++) {
 		uint64_t bytes = request->blocks[i].file_bytes;
+		double   ns = i < request->n_blocks - 1
+		                  ? hr_rates_block_ns(cost->rates, &cost->work, bytes)
+		                  : last_block_ns(cost->rates, &cost->work, bytes, request->kv_share);
 		layers[i] =
-		    (struct hr_sim_layer){hr_plan_cut(request, plan->cut, i).file_bytes,
-		                          hr_rates_block_ns(cost->rates, &cost->work, bytes), plan->block_tier[i]};
+		    (struct hr_sim_layer){hr_plan_cut(request, plan->cut, i).file_bytes, ns, plan->block_tier[i]};
 	}
 	for (int i = 0; i < n_parts && layers; i++) {
 		uint64_t bytes = i + 1 < n_parts ? part : request->head_bytes - part * (uint64_t)(n_parts - 1);

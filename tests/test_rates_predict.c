@@ -109,6 +109,24 @@ static void test_planner_takes_the_quickest(void **state)
 	}
 }
 
+/* In a prompt's last block, all tokens have keys and values, and the rest is computed for one. */
+static void test_last_block_is_for_outputs(void **state)
+{
+	(void)state;
+	struct hr_cost         cost = {.rates = &some_rates, .work = {64, 1, 64, 0}};
+	struct hr_plan_request r = request(true, (N_BLOCKS + 4) * BLOCK_BYTES, NULL);
+	struct hr_placement    p;
+	r.kv_share = 0.25;
+	assert_int_equal(hr_plan_make(&p, &r, NULL), 0);
+	struct hr_sim_result all, one;
+	assert_int_equal(hr_predict_pass(&all, &r, &p, &cost, NULL, NULL, NULL), 0);
+	cost.work.n_outputs = 1;
+	assert_int_equal(hr_predict_pass(&one, &r, &p, &cost, NULL, NULL, NULL), 0);
+	double heads = hr_rates_head_ns(&some_rates, 64) - hr_rates_head_ns(&some_rates, 1);
+	assert_true(fabs(all.compute_ns - one.compute_ns - heads - 0.75 * (8e6 - 1e6)) < 1);
+	hr_plan_release(&p);
+}
+
 static void test_wishes_bind_it(void **state)
 {
 	(void)state;
@@ -178,9 +196,10 @@ static void test_measures_a_link(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_points_and_between), cmocka_unit_test(test_planner_takes_the_quickest),
-	    cmocka_unit_test(test_wishes_bind_it),     cmocka_unit_test(test_a_throttle_hides_the_disk),
-	    cmocka_unit_test(test_measures_a_file),    cmocka_unit_test(test_measures_a_link),
+	    cmocka_unit_test(test_points_and_between),        cmocka_unit_test(test_planner_takes_the_quickest),
+	    cmocka_unit_test(test_last_block_is_for_outputs), cmocka_unit_test(test_wishes_bind_it),
+	    cmocka_unit_test(test_a_throttle_hides_the_disk), cmocka_unit_test(test_measures_a_file),
+	    cmocka_unit_test(test_measures_a_link),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
