@@ -1,11 +1,11 @@
 /* Cuts: ways to divide every block into weights that are kept on the device and weights
  * that are streamed.
  *
- * Whole matrices go to one side or the other; norms and biases are kept. There are at most
- * MAX_CUTS ways; of a block with more of them, some are not offered. All blocks are cut
- * alike, so that one slot fits each. Of several cuts that stream equally many bytes of a
- * block, the one that reads them in the fewest pieces is offered. Which cut is taken is the
- * planner's decision; to it a cut is no more than its bytes.
+ * Whole matrices go to one side or the other, at least one to each; norms and biases are
+ * kept. All blocks are cut alike, so that one slot fits each. Of several cuts that stream equally many bytes of a
+ * block, the one that reads them in the fewest pieces is offered: 34 of seven matrices of one type,
+ * all 126 where no two sets of them are equally large. Which cut is taken is the planner's
+ * decision; to it a cut is no more than its bytes.
  *
  * The two parts are layers like all others: what is kept is a resident. */
 #include "runtime/cut.h"
@@ -13,7 +13,7 @@
 #include "base/mem.h"
 
 #define MAX_MATRICES 8
-#define MAX_CUTS     48
+#define MAX_WAYS     (1 << MAX_MATRICES)
 
 struct way {
 	uint64_t streamed; /* weights */
@@ -43,19 +43,17 @@ static int insert(struct way *ways, int n, struct way way)
 			ways[i] = way;
 		return n;
 	}
-	if (n == MAX_CUTS)
-		return n;
 	memmove(&ways[i + 1], &ways[i], (size_t)(n - i) * sizeof *ways);
 	ways[i] = way;
 	return n + 1;
 }
 
 /* All ways to cut the first block, by the bytes that they stream. */
-static int find_ways(const struct hr_model *m, struct way ways[MAX_CUTS])
+static int find_ways(const struct hr_model *m, struct way ways[MAX_WAYS])
 {
 	uint64_t matrices[MAX_MATRICES];
 	int      n_matrices = find_matrices(&m->blocks[0], matrices), n = 0;
-	for (int subset = 1; subset < 1 << n_matrices; subset++) {
+	for (int subset = 1; subset + 1 < 1 << n_matrices; subset++) {
 		struct way      way = {0};
 		struct hr_layer part = {0};
 		struct hr_block ignored;
@@ -108,7 +106,7 @@ static int measure_cut(struct hr_model *m, int index, uint64_t kept)
 
 int hr__cuts_init(struct hr_model *m)
 {
-	struct way ways[MAX_CUTS];
+	struct way ways[MAX_WAYS];
 	int        n = find_ways(m, ways), rc = n < 0 ? n : 0;
 	if (n <= 0)
 		return rc;
