@@ -2,12 +2,14 @@
  *
  * The planner's choice by bytes is the first guess. From there one thing after the other is
  * varied, over the chunks and depths that were measured and the slots that a ring can have,
- * and what is predicted to be quicker is kept. */
+ * and what is predicted to be quicker is kept. A plan that keeps a part of each streamed block must
+ * also be quicker than the best one of whole blocks, which is simpler; its reads are the same. */
 #include "base/error.h"
 #include "scheduler/plan_internal.h"
 #include "scheduler/rates.h"
 
 #define WORTHWHILE 0.002 /* of a pass: less is not worth leaving the usual setting */
+#define NOISE      0.005 /* of a pass: so much a plan with a cut must be better than one without */
 
 /* Make the plan for `request` and keep it if it is predicted to be quicker than `best`
  * by more than a simulation is worth; what its ceiling rules out is not simulated. A plan that falls
@@ -40,34 +42,55 @@ static int try_plan(struct hr_placement *best, double *best_ns, const struct hr_
 	return rc;
 }
 
-/* First the reads (chunk and depth, out of those that were measured), then the ring, which
- * is the smaller the better the reads are, then blocks that are streamed whole, in longer reads; each
- * with the best of what came before. */
-static int improve_by_time(struct hr_placement *plan, const struct hr_plan_request *request,
-                           const struct hr__splits *splits, struct hr_error *err)
+/* The plan of the fewest bytes, improved: first the reads (chunk and depth, out of those that were
+ * measured), then the ring, which is the smaller the better the reads are. `ns`: its predicted pass. */
+static int find_by_time(struct hr_placement *plan, double *ns, const struct hr_plan_request *request,
+                        const struct hr__splits *splits, struct hr_error *err)
 {
 	const struct hr_rates *rates = request->cost->rates;
 	struct hr_plan_request r = *request;
-	struct hr__splits      whole = *splits;
 	struct hr_sim_result   predicted;
-	int                    rc = hr_predict_pass(&predicted, request, plan, request->cost, NULL, NULL, err);
-	double                 best_ns = predicted.pass_ns;
+	int                    rc = hr__plan_by_bytes(plan, request, splits, err);
+	if (rc)
+		return rc;
+	rc = hr_predict_pass(&predicted, request, plan, request->cost, NULL, NULL, err);
+	*ns = predicted.pass_ns;
 	for (int i = 0; i < rates->n_disk && !rc && plan->slots; i++) {
 		r.chunk_bytes = request->chunk_bytes ? request->chunk_bytes : (size_t)rates->disk[i].chunk_bytes;
 		r.read_depth = request->read_depth ? request->read_depth : rates->disk[i].depth;
 		if (r.read_depth > 1 && !(request->chunk_bytes && request->read_depth))
-			rc = try_plan(plan, &best_ns, &r, splits, err);
+			rc = try_plan(plan, ns, &r, splits, err);
 	}
 	r.chunk_bytes = plan->chunk_bytes;
 	r.read_depth = plan->read_depth;
 	for (int slots = HR__MIN_SLOTS; slots <= HR__MAX_SLOTS && !rc && plan->slots; slots++) {
 		r.slots = slots;
 		if (request->slots == HR_PLAN_AUTO)
-			rc = try_plan(plan, &best_ns, &r, splits, err);
+			rc = try_plan(plan, ns, &r, splits, err);
 	}
-	r.slots = plan->slots;
-	whole.n_cuts = 0;
-	return rc || plan->cut < 0 ? rc : try_plan(plan, &best_ns, &r, &whole, err);
+	return rc;
+}
+
+static int choose_by_time(struct hr_placement *plan, const struct hr_plan_request *request,
+                          const struct hr__splits *splits, struct hr_error *err)
+{
+	struct hr_plan_request r = *request;
+	struct hr_placement    whole = {0};
+	struct hr__splits      uncut = {splits->all, splits->n_counts, 0};
+	double                 ns, whole_ns;
+	int                    rc = find_by_time(plan, &ns, request, splits, err);
+	if (rc || plan->cut < 0)
+		return rc;
+	r.chunk_bytes = plan->chunk_bytes;
+	r.read_depth = plan->read_depth;
+	rc = find_by_time(&whole, &whole_ns, &r, &uncut, NULL);
+	if (!rc && whole.n_fallbacks <= plan->n_fallbacks && whole_ns * (1 - NOISE) <= ns) {
+		struct hr_placement worse = *plan;
+		*plan = whole;
+		whole = worse;
+	}
+	hr_plan_release(&whole);
+	return rc == HR_EBUDGET ? 0 : rc ? hr__fail(err, rc, "There is no memory to compare plans.") : 0;
 }
 
 int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)
@@ -77,9 +100,8 @@ int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request
 	int                 rc = hr__splits_init(&splits, request, err);
 	if (rc)
 		return rc;
-	rc = hr__plan_by_bytes(&plan, request, &splits, err);
-	if (!rc && request->cost)
-		rc = improve_by_time(&plan, request, &splits, err);
+	rc = request->cost ? choose_by_time(&plan, request, &splits, err)
+	                   : hr__plan_by_bytes(&plan, request, &splits, err);
 	hr__splits_release(&splits);
 	if (!rc)
 		*out = plan;

@@ -127,6 +127,36 @@ static void test_last_block_is_for_outputs(void **state)
 	hr_plan_release(&p);
 }
 
+/* Blocks of which a hundredth or a quarter can stay, and budgets between those at which another whole block
+ * fits. */
+static void test_a_cut_must_be_worth_it(void **state)
+{
+	(void)state;
+	struct hr_cost cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
+	int            n_cut = 0, n_whole = 0;
+	for (int percent = 1; percent <= 25; percent += 24) {
+		struct hr_cut cuts[N_BLOCKS];
+		uint64_t      kept = hr__align_up(BLOCK_BYTES * (uint64_t)percent / 100, HR_IO_ALIGN);
+		for (int i = 0; i < N_BLOCKS; i++)
+			cuts[i] = (struct hr_cut){kept, BLOCK_BYTES - kept, BLOCK_BYTES - kept};
+		for (uint64_t eighths = 3 * 8; eighths < 8 * (N_BLOCKS + 4); eighths++) {
+			struct hr_plan_request r = request(true, eighths * BLOCK_BYTES / 8, &cost);
+			struct hr_placement    whole, plan;
+			assert_int_equal(hr_plan_make(&whole, &r, NULL), 0);
+			r.cuts = cuts;
+			r.n_cuts = 1;
+			assert_int_equal(hr_plan_make(&plan, &r, NULL), 0);
+			double ns = pass_of(&r, &plan, &cost), whole_ns = pass_of(&r, &whole, &cost);
+			assert_true(plan.cut < 0 ? ns <= whole_ns * 1.005 : ns < whole_ns * 0.995);
+			n_cut += plan.cut >= 0;
+			n_whole += plan.cut < 0 && plan.slots;
+			hr_plan_release(&whole);
+			hr_plan_release(&plan);
+		}
+	}
+	assert_true(n_cut > 20 && n_whole > 20);
+}
+
 static void test_wishes_bind_it(void **state)
 {
 	(void)state;
@@ -198,8 +228,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_points_and_between),        cmocka_unit_test(test_planner_takes_the_quickest),
 	    cmocka_unit_test(test_last_block_is_for_outputs), cmocka_unit_test(test_wishes_bind_it),
-	    cmocka_unit_test(test_a_throttle_hides_the_disk), cmocka_unit_test(test_measures_a_file),
-	    cmocka_unit_test(test_measures_a_link),
+	    cmocka_unit_test(test_a_cut_must_be_worth_it),    cmocka_unit_test(test_a_throttle_hides_the_disk),
+	    cmocka_unit_test(test_measures_a_file),           cmocka_unit_test(test_measures_a_link),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
