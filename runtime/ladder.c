@@ -220,7 +220,7 @@ static bool step_down(struct climb *c, const struct hr_plan *plan, const struct 
 {
 	if (err->code == HR_EDEVMEM && plan && shrink_window(c, plan->placement.device_bytes, err->message))
 		return true;
-	if (err->code == HR_EBUDGET && is_gpu(c) && (spend_margin(c) || shrink_fixed(c, err->message)))
+	if (err->code == HR_EBUDGET && ((is_gpu(c) && spend_margin(c)) || shrink_fixed(c, err->message)))
 		return true;
 	if (err->code == HR_ENOMEM && plan && is_gpu(c) && shrink_host(c, plan, err->message))
 		return true;

@@ -4,7 +4,7 @@
  * Device memory holds the weights' share (residents, slots, ends) and the fixed
  * share (KV cache, activations, workspace). On a GPU the budget covers both; on
  * the CPU `device_memory_bytes` is the RAM budget for weights alone, and the fixed
- * share comes on top. */
+ * share comes on top. Both together never take more than the RAM that is free. */
 #include "runtime/plan.h"
 
 #include "base/error.h"
@@ -66,8 +66,10 @@ void hr__plan_tell(struct hr_plan *plan, const struct hr_plan_options *options)
 struct target {
 	const char *kind, *name;
 	bool        host_addressable;
-	uint64_t    device_free, host_free; /* what may be asked for when the user set no budget */
+	uint64_t    device_free, host_free; /* what may be asked for, less a margin */
 };
+
+static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
 
 /* What may be asked of free memory: less a margin for everybody else and for what no
  * plan counts (stacks, the tokenizer). */
@@ -306,13 +308,57 @@ static struct hr_plan_request describe_request(const struct hr_plan *plan, const
 	};
 }
 
+/* The budget of the planner: what the user says, or what is free. On the CPU the KV cache and the
+ * activations are no part of it, and it is at most what they leave. */
+static uint64_t find_budget(const struct hr_plan *plan, const struct hr_plan_options *o,
+                            const struct target *target)
+{
+	uint64_t on_top = target->host_addressable ? plan->info.kv_bytes + plan->info.activation_bytes : 0;
+	uint64_t most = target->device_free > on_top ? target->device_free - on_top : 0;
+	if (o->device_memory_bytes && !target->host_addressable)
+		return o->device_memory_bytes;
+	return o->device_memory_bytes && o->device_memory_bytes < most ? o->device_memory_bytes : most;
+}
+
+/* The fixed share leaves too little of the RAM that is free. */
+static int fail_beside(const struct hr_plan *plan, const struct target *target, uint64_t budget,
+                       struct hr_error *err)
+{
+	const struct hr_plan_info *info = &plan->info;
+	return hr__fail(
+	    err, HR_EBUDGET,
+	    "Of %.1f MiB of RAM that can be had, the KV cache of %d x %d tokens wants %.1f MiB and the "
+	    "activations of a pass %.1f MiB, which leaves %.1f MiB for weights, too few for this model; "
+	    "ask for a shorter context (-c) or fewer sequences (-np).",
+	    mib(target->device_free), info->n_seqs, info->n_ctx, mib(info->kv_bytes), mib(info->activation_bytes),
+	    mib(budget));
+}
+
+/* A budget that was asked for and is not there is told where that makes a difference. */
+static int check_budget(struct hr_plan *plan, const struct hr_plan_options *o, uint64_t budget,
+                        struct hr_error *err)
+{
+	char sentence[400];
+	if (budget >= o->device_memory_bytes || !plan->placement.slots)
+		return 0;
+	snprintf(sentence, sizeof sentence,
+	         "A device budget of %.1f MiB was asked for; beside the KV cache (%.1f MiB) and the activations "
+	         "(%.1f MiB) %.1f MiB of RAM can be had.",
+	         mib(o->device_memory_bytes), mib(plan->info.kv_bytes), mib(plan->info.activation_bytes),
+	         mib(budget));
+	if (o->no_fallback)
+		return hr__fail(err, HR_EBUDGET, "%s With --no-fallback that is an error.", sentence);
+	hr__plan_note(plan, o, "%s", sentence);
+	return 0;
+}
+
 static int fail_full(const struct hr_plan *plan, uint64_t budget, struct hr_error *err)
 {
-	double needed = (double)plan->placement.device_bytes / 1048576;
+	double needed = mib(plan->placement.device_bytes);
 	return hr__fail(err, HR_EBUDGET,
 	                "The full model needs %.1f MiB on the device, but the budget is %.1f MiB; leave out "
 	                "--window full, or give --device-memory %.1fMiB.",
-	                needed, (double)budget / 1048576, needed + 0.1);
+	                needed, mib(budget), needed + 0.1);
 }
 
 int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *o,
@@ -343,21 +389,23 @@ int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struc
 	if (rc)
 		goto done;
 
-	uint64_t budget = o->device_memory_bytes ? o->device_memory_bytes : target.device_free;
-	if (!o->device_memory_bytes && target.host_addressable) {
-		uint64_t on_top = plan->info.kv_bytes + plan->info.activation_bytes;
-		budget = budget > on_top ? budget - on_top : 0;
-	}
+	uint64_t budget = find_budget(plan, o, &target);
 	plan->request = describe_request(plan, o, &target, budget);
 	plan->request.map = map;
 	rc = hr_plan_make(&plan->placement, &plan->request, err);
 	plan->request.map = NULL;
 	plan->request.cost = NULL;
+	if (rc == HR_EBUDGET && target.host_addressable &&
+	    (!o->device_memory_bytes || budget < o->device_memory_bytes))
+		rc = fail_beside(plan, &target, budget, err);
 	if (!rc && o->full && plan->placement.device_bytes > budget)
 		rc = fail_full(plan, budget, err);
 	if (rc)
 		goto done;
 	describe_placement(plan, budget, &target);
+	rc = check_budget(plan, o, budget, err);
+	if (rc)
+		goto done;
 	for (int i = 0; i < plan->placement.n_fallbacks; i++)
 		hr__plan_note(plan, o, "%s", plan->placement.fallback[i]);
 	if (plan->info.rates)

@@ -206,7 +206,7 @@ struct hr_plan_info {
 };
 
 struct hr_plan;
-/* What would go where; reads nothing but the model's headers. What does not fit a GPU gets a
+/* What would go where; reads nothing but the model's headers. What does not fit gets a
  * smaller window, then smaller passes, fewer sequences and, where none was asked for, a shorter
  * context, then, with "auto", the CPU: each told once, with its reason. HR_EBUDGET, HR_EDEVMEM:
  * the message says what was wanted, what is free, who holds the rest, and which flags fit. */
