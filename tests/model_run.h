@@ -73,6 +73,24 @@ static inline int run_prompts(struct run_result *out, const struct hr_model *mod
 	return 0;
 }
 
+/* The hash of ten ids spread over the vocabulary and four new tokens, on the CPU; closes `model`. */
+static inline uint64_t run_to_hash(struct hr_model *model)
+{
+	int32_t                ids[10];
+	struct run_result      result = {0};
+	struct run_prompt      prompt = {ids, 10, 4};
+	struct hr_plan_options o;
+	for (int i = 0; i < 10; i++)
+		ids[i] = (i * 7919 + 3) % hr_model_info(model)->n_vocab;
+	hr_plan_options_init(&o);
+	o.device = "cpu";
+	o.n_threads = 2;
+	o.kv_type = "f32";
+	assert_int_equal(run_prompts(&result, model, &o, &prompt, 1, NULL, NULL), 0);
+	hr_model_close(model);
+	return result.hash[0];
+}
+
 /* A budget close to the smallest that works (within a 32nd): all that can be streamed is. */
 static inline uint64_t run_smallest_budget(const struct hr_model        *model,
                                            const struct hr_plan_options *options)

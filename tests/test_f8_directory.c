@@ -367,11 +367,7 @@ static void on_notice(void *user, const char *sentence)
 
 static uint64_t hash_of(const char *path, const char *type, const char *dtype)
 {
-	static const int32_t       ids[] = {3, 17, 299, 40, 5, 5, 21, 280, 33, 2};
 	struct hr_quantize_options q;
-	struct hr_plan_options     o;
-	struct run_result          result = {0};
-	struct run_prompt          prompt = {ids, 10, 4};
 	struct hr_model           *model;
 	struct hr_error            err = {0};
 	hr_quantize_options_init(&q);
@@ -380,13 +376,7 @@ static uint64_t hash_of(const char *path, const char *type, const char *dtype)
 	if (hr_model_open_as(&model, path, &q, directory, &err))
 		fail_msg("%s", err.message);
 	assert_string_equal(hr_model_info(model)->dtype, dtype);
-	hr_plan_options_init(&o);
-	o.device = "cpu";
-	o.n_threads = 2;
-	o.kv_type = "f32";
-	assert_int_equal(run_prompts(&result, model, &o, &prompt, 1, NULL, NULL), 0);
-	hr_model_close(model);
-	return result.hash[0];
+	return run_to_hash(model);
 }
 
 static void runs_give_the_logits_of_the_values(void **state)

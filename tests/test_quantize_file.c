@@ -295,21 +295,11 @@ static void metadata_is_carried_over(void **state)
 
 static uint64_t hash_of(const char *path)
 {
-	static const int32_t   ids[] = {3, 17, 9, 40, 5, 5, 21, 8, 33, 2};
-	struct hr_plan_options o;
-	struct run_result      result = {0};
-	struct run_prompt      prompt = {ids, 10, 4};
-	struct hr_model       *model;
-	struct hr_error        err = {0};
+	struct hr_model *model;
+	struct hr_error  err = {0};
 	if (hr_model_open(&model, path, &err))
 		fail_msg("%s", err.message);
-	hr_plan_options_init(&o);
-	o.device = "cpu";
-	o.n_threads = 2;
-	o.kv_type = "f32";
-	assert_int_equal(run_prompts(&result, model, &o, &prompt, 1, NULL, NULL), 0);
-	hr_model_close(model);
-	return result.hash[0];
+	return run_to_hash(model);
 }
 
 /* Same weights, same bits: a GGUF made of a directory against the directory itself, or, where a GGUF has
