@@ -105,6 +105,8 @@ static inline struct exact_combination exact_combination(int index)
 	static const struct exact_combination first[] = {
 	    {.window = HR_AUTO, .residents = 0, .slots = 2, true, 0, 65536, 2, 2, 64, "uring"},
 	    {.window = HR_AUTO, .residents = HR_AUTO, .slots = HR_AUTO, false, 75, 4096, 1, 1, 7, "pread"},
+	    {.window = HR_AUTO, .residents = HR_AUTO, .slots = HR_AUTO, false, 92, 0, 0, 2, 64, "uring"},
+	    {.window = HR_AUTO, .residents = HR_AUTO, .slots = 2, false, 87, 1 << 20, 8, 2, 512, "uring"},
 	    {.window = 3, .residents = HR_AUTO, .slots = HR_AUTO, false, 0, 0, 0, 3, 512, "uring"},
 	    {.window = HR_AUTO, .residents = 1, .slots = 3, false, 0, 1 << 20, 8, 2, 512, "pread"},
 	};
@@ -115,7 +117,7 @@ static inline struct exact_combination exact_combination(int index)
 	static const uint64_t chunks[] = {0, 4096, 12288, 65536, 1 << 20};
 	static const enum exact_host_tier hosts[] = {EXACT_HOST_ALL, EXACT_HOST_NONE, EXACT_HOST_SOME};
 	struct exact_combination          c;
-	if (index < 4) {
+	if (index < (int)(sizeof first / sizeof *first)) {
 		c = first[index];
 		c.host = (enum exact_host_tier)(index % 3);
 		return c;
@@ -187,11 +189,25 @@ static inline void exact_describe(char text[260], const struct exact_combination
 	    r->plan.resident_layers, r->plan.kept_share, r->plan.slots, r->plan.host_layers);
 }
 
-static int exact_n_cut;
+static int   exact_n_cut, exact_n_shares;
+static float exact_shares[16]; /* the different ones that were kept of streamed layers */
+
+static inline void exact_count_cut(const struct hr_plan_info *plan)
+{
+	float share = (float)plan->kept_share;
+	int   i = 0;
+	if (share == 0)
+		return;
+	exact_n_cut++;
+	while (i < exact_n_shares && exact_shares[i] != share)
+		i++;
+	if (i == exact_n_shares && i < 16)
+		exact_shares[exact_n_shares++] = share;
+}
 
 /* Run `prompts` together in n combinations; every hash must be that of `want`. Returns how many of
- * them streamed anything; exact_n_cut counts those that kept a part of blocks. Chunks are no smaller than an
- * eighth of a layer: many tiny reads cost time and add no case. */
+ * them streamed anything; exact_count_cut() counts those that kept a part of blocks. Chunks are no smaller
+ * than an eighth of a layer: many tiny reads cost time and add no case. */
 static inline int exact_check(const struct hr_model *model, const struct run_prompt *prompts, int n_prompts,
                               int n_ctx, const uint64_t *want, int n_combinations)
 {
@@ -208,7 +224,7 @@ static inline int exact_check(const struct hr_model *model, const struct run_pro
 			assert_int_equal(run_prompts(&got, model, &o, prompts, n_prompts, NULL, NULL), 0);
 		}
 		n_streamed += got.streamed;
-		exact_n_cut += got.plan.kept_share > 0;
+		exact_count_cut(&got.plan);
 		for (int s = 0; s < n_prompts; s++)
 			if (got.hash[s] != want[s]) {
 				char text[260];
