@@ -7,7 +7,8 @@
  *
  *     What is promised about bits. Equal calls give equal bits. On the CPU an
  *     output element depends on its own inputs only: not on the number of threads,
- *     nor on which other tokens are in the pass, nor on where the weights lie. On
+ *     nor on which other tokens are in the pass, nor on where the weights lie; in a
+ *     matmul also on whether its token is one of the single ones. On
  *     CUDA the same holds for all operations but two, which have two ways each:
  *       matmul     up to 8 tokens in the call, 32 for block types: as above. More:
  *                  cuBLAS, whose bits follow from the number of tokens, the shape
@@ -118,9 +119,10 @@ struct hr_ops_table {
 	int (*layer_norm)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
 	                  const struct hr_weight *w, const struct hr_weight *bias, float eps, int32_t n);
 
-	/* n_products (1..4) products that share x[n_tokens][cols]. y may not overlap x. */
+	/* n_products (1..4) products that share x[n_tokens][cols]. y may not overlap x. The first
+	 * n_single tokens go the way that is fastest for a few of them, the others that for many. */
 	int (*matmul)(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *products,
-	              int n_products, const float *x, int32_t n_tokens);
+	              int n_products, const float *x, int32_t n_tokens, int32_t n_single);
 
 	/* Rotate the first 2*n_freqs of every head's head_dim elements of
 	 * x[n_tokens][n_heads][head_dim] (row t begins at x + t * x_stride) by

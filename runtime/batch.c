@@ -53,22 +53,25 @@ void hr__batch_compose(struct hr_pass *p, struct hr_job *const *running, int n_s
                        int max_outputs)
 {
 	int n_running = 0;
-	p->n_tokens = p->n_outputs = p->max_context = 0;
+	p->n_tokens = p->n_outputs = p->max_context = p->n_single = 0;
 	p->n_seqs = n_seqs;
 	p->n_chunks = 1;
 	for (int row = 0; row < n_seqs; row++)
 		n_running += running[row] != NULL;
 	/* One token of room is kept for every request that comes later: decode never waits. */
-	for (int prompts = 0; prompts < 2; prompts++)
+	for (int prompts = 0; prompts < 2; prompts++) {
 		for (int row = 0; row < n_seqs; row++) {
 			struct hr_job *job = running[row];
-			if (!job || (tokens_left(job) > 1) != prompts)
+			if (!job || (job->n_past < job->n_prompt) != prompts)
 				continue;
 			n_running--;
 			int room = n_batch - p->n_tokens - n_running;
 			int output_room = max_outputs - p->n_outputs - n_running;
 			add_job(p, job, room > 0 ? room : 0, output_room);
 		}
+		if (!prompts && n_seqs <= HR_SINGLE_MAX)
+			p->n_single = p->n_tokens;
+	}
 	p->n_top = top_of(running, n_seqs);
 	p->chunk_begin[0] = 0;
 	p->chunk_begin[1] = p->n_tokens;

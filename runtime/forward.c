@@ -34,7 +34,19 @@ struct chunk {
 	float          *x; /* [n_tokens][n_embd] */
 	int             first;
 	int             first_output, n_outputs; /* those of the pass's outputs that are among them */
+	int32_t         n_single;                /* tokens, the first ones */
 };
+
+static int32_t clamp(int32_t x, int32_t max) { return x < 0 ? 0 : x < max ? x : max; }
+
+/* How many of the outputs [begin, end) are single tokens. */
+static int32_t count_single(const struct hr_pass *p, int begin, int end)
+{
+	int n = begin;
+	while (n < end && p->outputs[n] < p->n_single)
+		n++;
+	return n - begin;
+}
 
 static struct chunk chunk_of(const struct hr_forward *f, int index)
 {
@@ -53,6 +65,7 @@ static struct chunk chunk_of(const struct hr_forward *f, int index)
 	    .first = first,
 	    .first_output = p->output_begin[index],
 	    .n_outputs = p->output_begin[index + 1] - p->output_begin[index],
+	    .n_single = clamp(p->n_single - first, n),
 	};
 }
 
@@ -202,10 +215,10 @@ static int project(struct hr_forward *f, const struct hr_block *w, const struct 
 		    product(&w->k, &w->k_bias, out[K], d->kv_dim, false),
 		    product(&w->v, &w->v_bias, out[V], d->kv_dim, false),
 		};
-		return ops->table->matmul(ops, s, qkv + first, last - first + 1, in, n);
+		return ops->table->matmul(ops, s, qkv + first, last - first + 1, in, n, c->n_single);
 	}
 	struct hr_matmul qkv = product(&w->qkv, &w->qkv_bias, f->b.qkv, d->qkv_dim, false);
-	TRY(ops->table->matmul(ops, s, &qkv, 1, in, n));
+	TRY(ops->table->matmul(ops, s, &qkv, 1, in, n, c->n_single));
 	for (int i = first; i <= last; i++)
 		TRY(ops->table->gather_rows(ops, s, out[i], f->b.qkv + i * d->head_dim, f->b.thirds,
 		                            n * hparams(f)->n_heads, d->head_dim));
@@ -252,6 +265,7 @@ static int narrow(struct hr_forward *f, struct chunk *c)
 	int32_t n_embd = f->dims.n_embd;
 	c->x = f->b.out + (size_t)c->first_output * (size_t)n_embd;
 	c->batch.n_tokens = c->n_outputs;
+	c->n_single = count_single(&f->pass, c->first_output, c->first_output + c->n_outputs);
 	c->batch.pos = f->b.output_pos + c->first_output;
 	c->batch.seq = f->b.output_seq + c->first_output;
 	return f->o.ops->table->gather_rows(f->o.ops, f->o.compute, c->x, f->b.x, f->b.outputs + c->first_output,
@@ -283,19 +297,21 @@ static int attend(struct hr_forward *f, const struct hr_block *w, int layer, str
 }
 
 /* gate = act(gate(in)) * up(in), or act(up(in)): the feed-forward part before its output projection. */
-static int feed_forward(struct hr_forward *f, const struct hr_block *w, const float *in, int32_t n)
+static int feed_forward(struct hr_forward *f, const struct hr_block *w, const float *in,
+                        const struct chunk *c)
 {
 	struct hr_ops                *ops = f->o.ops;
 	const struct hr_ops_table    *t = ops->table;
 	const struct hr_buffers      *b = &f->b;
 	static const struct hr_weight none;
 	bool                          gated = w->gate.rows != 0;
+	int32_t                       n = c->batch.n_tokens;
 	int64_t                       n_ff = f->dims.n_ff;
 	struct hr_matmul              products[2] = {
 	                 product(&w->up, &w->up_bias, gated ? b->up : b->gate, n_ff, false),
 	                 product(&w->gate, &none, b->gate, n_ff, false),
     };
-	TRY(t->matmul(ops, f->o.compute, products, gated ? 2 : 1, in, n));
+	TRY(t->matmul(ops, f->o.compute, products, gated ? 2 : 1, in, n, c->n_single));
 	return t->activate(ops, f->o.compute, hparams(f)->activation, b->gate, b->gate, gated ? b->up : NULL,
 	                   n * n_ff);
 }
@@ -309,7 +325,7 @@ static int add_residual(struct hr_forward *f, const struct chunk *c, const struc
 	static const struct hr_weight none;
 	bool                          normed = post_norm->rows != 0;
 	struct hr_matmul              out = product(w, bias, normed ? f->b.h : c->x, n_embd, !normed);
-	TRY(ops->table->matmul(ops, f->o.compute, &out, 1, in, n));
+	TRY(ops->table->matmul(ops, f->o.compute, &out, 1, in, n, c->n_single));
 	if (!normed)
 		return 0;
 	TRY(norm(f, f->b.h, f->b.h, post_norm, &none, n));
@@ -340,7 +356,7 @@ static int compute_block(struct hr_forward *f, int layer, const void *weights, s
 		TRY(norm(f, x, x, &w.attn_norm, &w.attn_norm_bias, n));
 	else if (!h->parallel)
 		TRY(norm(f, in, x, &w.ffn_norm, &w.ffn_norm_bias, n));
-	TRY(feed_forward(f, &w, in, n));
+	TRY(feed_forward(f, &w, in, c));
 	TRY(add_residual(f, c, &w.down, &w.down_bias, &w.ffn_post_norm, f->b.gate));
 	return h->norm_after ? norm(f, x, x, &w.ffn_norm, &w.ffn_norm_bias, n) : 0;
 }
@@ -363,7 +379,8 @@ static int multiply_head(struct hr_forward *f, const struct hr_weight *w, int32_
 		bias.cols = w->rows;
 	}
 	struct hr_matmul head = product(w, &bias, f->b.logits + first, f->dims.n_logits, false);
-	return f->o.ops->table->matmul(f->o.ops, f->o.compute, &head, 1, in, f->pass.n_outputs);
+	int              n = f->pass.n_outputs;
+	return f->o.ops->table->matmul(f->o.ops, f->o.compute, &head, 1, in, n, count_single(&f->pass, 0, n));
 }
 
 /* Parts [part, part + n) of the head, of which `weights` holds the first row and all that follow. A
@@ -406,7 +423,7 @@ static int classify(struct hr_forward *f)
 	TRY(norm_outputs(f));
 	if (e->dense.rows) {
 		struct hr_matmul dense = product(&e->dense, &e->dense_bias, f->b.dense, f->dims.n_embd, false);
-		TRY(ops->table->matmul(ops, f->o.compute, &dense, 1, in, n));
+		TRY(ops->table->matmul(ops, f->o.compute, &dense, 1, in, n, 0));
 		TRY(ops->table->activate(ops, f->o.compute, hparams(f)->dense_activation, f->b.dense, f->b.dense,
 		                         NULL, (int64_t)n * f->dims.n_embd));
 		in = f->b.dense;

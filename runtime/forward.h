@@ -13,6 +13,12 @@
 
 struct hr_forward;
 
+/* Generated tokens are multiplied one for one, those of prompts in the way that is made for many (where a
+ * device has two, see ops.h). A session of more sequences than these takes the way of many for all, for
+ * there it is the faster one. So the bits of a sequence follow from what its tokens are and how many
+ * sequences the session was made for, not from which of them run. */
+#define HR_SINGLE_MAX 8
+
 /* What one pass computes. Host memory; filled by the caller, see hr_batch for the meaning.
  *
  * A pass goes through the layers in chunks of at most n_batch tokens, all of them with
@@ -21,6 +27,7 @@ struct hr_forward;
  * the row, in its chunk, at which t's text begins, and length of that row its tokens. */
 struct hr_pass {
 	int            n_tokens, n_seqs, n_outputs;
+	int            n_single; /* tokens, the first ones: see HR_SINGLE_MAX */
 	int            n_chunks;
 	int32_t       *chunk_begin; /* [n_chunks + 1] rows of the pass */
 	int32_t       *ids;         /* [n_pass] */

@@ -58,6 +58,7 @@ static void compose(struct hr_pass *p, int n, int first, int n_outputs, int n_vo
 	p->n_tokens = n;
 	p->n_seqs = 1;
 	p->n_outputs = n_outputs;
+	p->n_single = n <= HR_SINGLE_MAX ? n : 0;
 	p->keep_states = !n_outputs;
 	p->max_context = first + n;
 	for (int i = 0; i < n; i++) {

@@ -37,7 +37,7 @@ static inline void fixture_open(struct fixture *f, int isa, int n_threads, int32
 	struct hr_ops *ops = &f->ops.base;
 	ops->device = f->device;
 	ops->workspace_bytes = hr__cpu_matmul_workspace_bytes(ops, max_tokens, max_cols);
-	ops->workspace = malloc(ops->workspace_bytes);
+	ops->workspace = aligned_alloc(64, (ops->workspace_bytes + 63) / 64 * 64);
 	assert_non_null(ops->workspace);
 }
 
@@ -50,9 +50,9 @@ static inline void fixture_close(struct fixture *f)
 }
 
 static inline void fixture_multiply(struct fixture *f, const struct hr_matmul *products, int n_products,
-                                    const float *x, int32_t n_tokens)
+                                    const float *x, int32_t n_tokens, int32_t n_single)
 {
-	assert_int_equal(hr__cpu_matmul(&f->ops.base, f->stream, products, n_products, x, n_tokens), 0);
+	assert_int_equal(hr__cpu_matmul(&f->ops.base, f->stream, products, n_products, x, n_tokens, n_single), 0);
 	assert_int_equal(f->device->ops->event_record(f->event, f->stream), 0);
 	assert_int_equal(f->device->ops->event_wait(f->event), 0);
 }

@@ -10,6 +10,7 @@ enum { ROWS = 90, COLS = 1120, TOKENS = 133 };
 struct call {
 	int          n_threads;
 	int          token, n_tokens; /* which of the tokens */
+	int          n_single;        /* of them */
 	int          split;           /* rows of the first of two products; 0: one product */
 	enum hr_type neighbour;       /* type of a third product, when split */
 	size_t       shift;           /* of the weights' address */
@@ -42,7 +43,7 @@ static void run(const struct call *c, float *y)
 	m[2].w = random_weight(c->neighbour, ROWS, c->cols, 0, &seed, &memory[1]);
 	m[2].y = other;
 	m[2].y_stride = ROWS;
-	fixture_multiply(&f, m, c->split ? 3 : 1, c->x + c->token * c->cols, c->n_tokens);
+	fixture_multiply(&f, m, c->split ? 3 : 1, c->x + c->token * c->cols, c->n_tokens, c->n_single);
 	free(other);
 	free(memory[0]);
 	free(memory[1]);
@@ -72,12 +73,13 @@ static enum hr_type neighbour_of(enum hr_type type, int n)
 	return hr_type_row_bytes(hr_type_info(neighbour), (uint64_t)cols_of(type)) ? neighbour : HR_TYPE_F16;
 }
 
-static void check_type(int isa, enum hr_type type, const float *x)
+static void check_type(int isa, enum hr_type type, const float *x, bool single)
 {
 	int n_tokens = hr_type_info(type)->block_elems > 1 ? 70 : TOKENS; /* several tiles of either kind */
 	struct call all = {
 	    .n_threads = 2, .n_tokens = n_tokens, .cols = cols_of(type), .type = type, .isa = isa, .x = x};
 	float *want = malloc(TOKENS * ROWS * sizeof *want);
+	all.n_single = single ? n_tokens : 0;
 	run(&all, want);
 	static const int counts[] = {1, 2, 3, 4, 5, 8, 9, 12, 16, 17, 39};
 	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
@@ -85,6 +87,7 @@ static void check_type(int isa, enum hr_type type, const float *x)
 		struct call c = all;
 		c.token = token;
 		c.n_tokens = n;
+		c.n_single = single ? n : 0;
 		check_same(&c, want, "fewer tokens");
 		c.shift = (size_t)(1 + n % 3);
 		c.n_threads = 1 + n % 3;
@@ -95,7 +98,23 @@ static void check_type(int isa, enum hr_type type, const float *x)
 	free(want);
 }
 
-/* Tiles divide and add integers in another way, which must not show. */
+/* Both ways in one call: the single tokens first. */
+static void check_both_ways(int isa, enum hr_type type, const float *x)
+{
+	struct call c = {
+	    .n_threads = 2, .n_tokens = TOKENS, .cols = cols_of(type), .type = type, .isa = isa, .x = x};
+	float *many = malloc(TOKENS * ROWS * sizeof *many), *single = malloc(TOKENS * ROWS * sizeof *single);
+	run(&c, many);
+	c.n_single = TOKENS;
+	run(&c, single);
+	c.n_single = 5;
+	memcpy(many, single, 5 * ROWS * sizeof *many);
+	check_same(&c, many, "five single ones first");
+	free(many);
+	free(single);
+}
+
+/* Tiles divide and add integers in another way, which must not show; single tokens know none. */
 static void test_amx_has_the_bits_of_avx512(void **state)
 {
 	(void)state;
@@ -108,6 +127,7 @@ static void test_amx_has_the_bits_of_avx512(void **state)
 	for (int type = 0; type < HR_TYPE_COUNT; type++) {
 		struct call c = {.n_threads = 2,
 		                 .n_tokens = TOKENS,
+		                 .n_single = TOKENS,
 		                 .cols = cols_of((enum hr_type)type),
 		                 .type = (enum hr_type)type,
 		                 .isa = HR_CPU_AVX512,
@@ -128,8 +148,11 @@ static void test_bits(void **state)
 	for (int i = 0; i < TOKENS * COLS; i++)
 		x[i] = random_float(&seed);
 	for (int isa = 0; isa < HR_CPU_ISA_COUNT; isa++)
-		for (int type = 0; isa_is_here(isa) && type < HR_TYPE_COUNT; type++)
-			check_type(isa, (enum hr_type)type, x);
+		for (int type = 0; isa_is_here(isa) && type < HR_TYPE_COUNT; type++) {
+			check_type(isa, (enum hr_type)type, x, false);
+			check_type(isa, (enum hr_type)type, x, true);
+			check_both_ways(isa, (enum hr_type)type, x);
+		}
 	free(x);
 }
 

@@ -5,7 +5,8 @@
  *
  * The order of the sum, one per instruction set, whatever the number of tokens:
  *   float types: lane l of a vector adds the products k = l, l + lanes, ... with
- *     FMA; hr__matmul_* reduce the lanes in one fixed tree at the end.
+ *     FMA; hr__matmul_* reduce the lanes in one fixed tree at the end. With AMX that
+ *     is so for single tokens only; the others go another way, matmul_float_amx.c's.
  *   block types: x is quantised too, to 16 bits, 32 values at a time. The dot
  *     product of two blocks is an exact int32 dot; acc = fma(dot, d_w * d_x, acc),
  *     block after block (types with a minimum then add fma(m_w, d_x * sum x, acc)).
@@ -23,14 +24,16 @@
 #include "kernels/ops.h"
 
 int    hr__cpu_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *products,
-                      int n_products, const float *x, int32_t n_tokens);
+                      int n_products, const float *x, int32_t n_tokens, int32_t n_single);
 size_t hr__cpu_matmul_workspace_bytes(const struct hr_ops *ops, int32_t max_tokens, int32_t max_cols);
 
 enum {
-	HR__MATMUL_ROWS = 16,  /* rows of one item of work; fewer at the end of a product */
-	HR__MATMUL_FEW = 8,    /* most tokens that are multiplied with weights straight from memory */
-	HR__MATMUL_TILE = 16,  /* most tokens that stand together in a quantised tile */
-	HR__MATMUL_BLOCK = 32, /* weights of a quantised block */
+	HR__MATMUL_ROWS = 16,         /* rows of one item of work; fewer at the end of a product */
+	HR__MATMUL_FEW = 8,           /* most tokens that are multiplied with weights straight from memory */
+	HR__MATMUL_TILE = 16,         /* most tokens that stand together in a quantised tile */
+	HR__MATMUL_BLOCK = 32,        /* weights of a quantised block */
+	HR__MATMUL_SLAB = 256,        /* most tokens that are split into parts at a time, and */
+	HR__MATMUL_SPLIT_BYTES = 192, /* what 32 activations of one of them take */
 	HR__MATMUL_PRODUCTS = 4,
 };
 
@@ -48,16 +51,17 @@ struct hr__matmul_xq {
 	int32_t padding; /* to 96 bytes: no plane crosses a cache line */
 };
 
-/* One call. Tokens are quantised in tiles of `tile` (a power of two) that stand
- * side by side: xq[token tile][block][token in tile], the last tile padded with zeros. */
+/* Some products of a call, with some of its tokens. Where tokens are quantised, they are in tiles of
+ * `tile` (a power of two) that stand side by side: [token tile][block][token in tile], the last tile
+ * padded with zeros. */
 struct hr__matmul_job {
 	struct hr_matmul                 products[HR__MATMUL_PRODUCTS];
 	int32_t                          n_products;
 	int32_t                          n_tokens;
 	int32_t                          cols;
 	int32_t                          tile;
-	const float                     *x; /* [n_tokens][cols] */
-	struct hr__matmul_xq            *xq;
+	const float                     *x;         /* [n_tokens][cols] */
+	void                            *workspace; /* struct hr__matmul_xq, or as `split` makes it */
 	const struct hr__matmul_kernels *kernels;
 };
 
@@ -71,6 +75,9 @@ struct hr__matmul_kernels {
 	int32_t tile; /* tokens that stand together when they are more than HR__MATMUL_FEW */
 	void (*quantize)(const float *x, struct hr__matmul_xq *xq);
 	hr__matmul_fn *rows[HR_TYPE_COUNT];
+	/* Float types, many tokens; NULL: as `rows` does. An item of split is 32 columns of a tile. */
+	void (*split)(const void *job, int64_t begin, int64_t end);
+	hr__matmul_fn *rows_many;
 };
 
 extern const struct hr__matmul_kernels hr__matmul_portable;
@@ -79,6 +86,8 @@ extern const struct hr__matmul_kernels hr__matmul_avx512;
 extern const struct hr__matmul_kernels hr__matmul_amx;
 
 hr__matmul_fn hr__matmul_quant_avx2, hr__matmul_quant_avx512, hr__matmul_quant_amx; /* block types */
+hr__matmul_fn hr__matmul_float_amx;
+void          hr__matmul_split_amx(const void *job, int64_t begin, int64_t end);
 
 /* bias[0..n) of rows begin.. as f32, zeros when there is none. */
 void hr__matmul_load_bias(const struct hr_matmul *product, int32_t begin, int32_t n, float *bias);

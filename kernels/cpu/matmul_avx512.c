@@ -86,4 +86,6 @@ const struct hr__matmul_kernels hr__matmul_amx = {
             [HR_TYPE_BF16] = rows_float,
             [HR__MATMUL_FIRST_BLOCK_TYPE... HR_TYPE_COUNT - 1] = hr__matmul_quant_amx,
         },
+    .split = hr__matmul_split_amx,
+    .rows_many = hr__matmul_float_amx,
 };

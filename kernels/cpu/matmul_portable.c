@@ -92,7 +92,9 @@ static void rows_quant(const struct hr__matmul_job *job, const struct hr_matmul 
 		hr__matmul_load_bias(p, row, 1, &bias);
 		for (int32_t token = 0; token < job->n_tokens; token += job->tile) {
 			row_dots(job, p->w.type, (const uint8_t *)p->w.data + (size_t)row * row_bytes,
-			         job->xq + (int64_t)token * (job->cols / HR__MATMUL_BLOCK), acc);
+			         (const struct hr__matmul_xq *)job->workspace +
+			             (int64_t)token * (job->cols / HR__MATMUL_BLOCK),
+			         acc);
 			for (int32_t t = token; t < token + job->tile && t < job->n_tokens; t++) {
 				float *y = p->y + t * p->y_stride + row;
 				*y = (p->add ? *y : 0) + (acc[t - token] + bias);

@@ -6,22 +6,14 @@
  * of 16 rows of weights. The first factor is one plane of 16 tokens (rows, 32
  * bytes each, or either half of them where scales are of 16 weights). tdpbssd gives 16 tokens x 16 rows of
  * int32, a vector for each token, that go to memory and from there into vectors: tiles hold no floats. While
- * the tiles of one block are under way, the vectors work on the one before.
- *
- * Tile instructions are written as assembly, for the compiler knows nothing of
- * what they read and write. */
+ * the tiles of one block are under way, the vectors work on the one before. */
 #include "kernels/cpu/matmul_vec_avx512.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/cpu/tiles_amx.h"
 
 #include "kernels/cpu/matmul_panel.inc"
 
 enum { TILE = HR__MATMUL_TILE };
-
-struct tile_config { /* as ldtilecfg reads it */
-	uint8_t  palette, start_row, reserved[14];
-	uint16_t row_bytes[16];
-	uint8_t  rows[16];
-};
 
 /* tmm0..3: products of half 0 (or both) and half 1 with the planes; tmm4, 5: planes; tmm6: panel */
 static const struct tile_config configs[2] = {
@@ -30,13 +22,6 @@ static const struct tile_config configs[2] = {
      .row_bytes = {64, 64, 64, 64, 16, 16, 64},
      .rows = {TILE, TILE, TILE, TILE, TILE, TILE, VECTORS / 2}},
 };
-
-#define TILE_LOAD(n, p, stride)                                                                              \
-	__asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n : : "r"(p), "r"((int64_t)(stride)) : "memory")
-#define TILE_STORE(n, p)                                                                                     \
-	__asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)" : : "r"(p), "r"((int64_t)64) : "memory")
-#define TILE_ZERO(n)       __asm__ volatile("tilezero %tmm" #n)
-#define TILE_DOT(to, a, b) __asm__ volatile("tdpbssd %tmm" #b ", %tmm" #a ", %tmm" #to)
 
 /* Tiles multiply signed bytes, and panels of all types are some when 0 is 0. */
 INLINE void prepare(enum hr_type type, struct panel *p)
@@ -55,18 +40,18 @@ INLINE void start_block(enum hr_type type, const struct panel *p, const struct h
 	TILE_LOAD(6, p->q, sizeof(ivec));
 	TILE_LOAD(4, x->plane[0], sizeof *x);
 	TILE_ZERO(0);
-	TILE_DOT(0, 4, 6);
+	TILE_DOT_I8(0, 4, 6);
 	TILE_LOAD(5, x->plane[1], sizeof *x);
 	TILE_ZERO(1);
-	TILE_DOT(1, 5, 6);
+	TILE_DOT_I8(1, 5, 6);
 	if (has_halves(type)) {
 		TILE_LOAD(6, p->q + VECTORS / 2, sizeof(ivec));
 		TILE_LOAD(4, x->plane[0] + BLOCK / 2, sizeof *x);
 		TILE_ZERO(2);
-		TILE_DOT(2, 4, 6);
+		TILE_DOT_I8(2, 4, 6);
 		TILE_LOAD(5, x->plane[1] + BLOCK / 2, sizeof *x);
 		TILE_ZERO(3);
-		TILE_DOT(3, 5, 6);
+		TILE_DOT_I8(3, 5, 6);
 	}
 	TILE_STORE(0, to->half[0][0]);
 	TILE_STORE(1, to->half[0][1]);
@@ -113,7 +98,7 @@ INLINE void tile_dots(enum hr_type type, int n, const struct panel *p, const str
 void hr__matmul_quant_amx(const struct hr__matmul_job *job, const struct hr_matmul *product, int32_t begin,
                           int32_t end)
 {
-	__asm__ volatile("ldtilecfg %0" : : "m"(configs[has_halves(product->w.type)]));
+	TILES_BEGIN(configs[has_halves(product->w.type)]);
 	rows_of[product->w.type](job, product, begin, end);
-	__asm__ volatile("tilerelease");
+	TILES_END();
 }

@@ -30,8 +30,8 @@ static int64_t grain_of(int64_t cols) { return cols >= PIECE_ELEMENTS ? 1 : PIEC
 /* The state of tiles is large, so Linux gives it to processes that ask. */
 static bool may_use_amx(void)
 {
-	enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
-	unsigned a, b, c, d, tiles = 1u << 24 | 1u << 25;     /* amx-tile, amx-int8 */
+	enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };        /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+	unsigned a, b, c, d, tiles = 1u << 22 | 1u << 24 | 1u << 25; /* amx-bf16, amx-tile, amx-int8 */
 	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tiles) == tiles &&
 	       syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
@@ -58,7 +58,7 @@ enum hr__cpu_isa hr__cpu_best_isa(void)
 
 static const char *const isa_names[HR_CPU_ISA_COUNT] = {"portable", "avx2", "avx512", "amx"};
 static const char *const table_names[HR_CPU_ISA_COUNT] = {"cpu: portable", "cpu: avx2", "cpu: avx512-vnni",
-                                                          "cpu: amx-int8"};
+                                                          "cpu: amx"};
 
 static int choose_isa(const char *name, enum hr__cpu_isa *out, struct hr_error *err)
 {

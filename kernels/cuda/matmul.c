@@ -86,8 +86,9 @@ static int multiply_small(struct hr_ops *ops, struct hr_stream *stream, const st
 }
 
 int hr__cuda_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *products,
-                    int n_products, const float *x, int32_t n_tokens)
+                    int n_products, const float *x, int32_t n_tokens, int32_t n_single)
 {
+	(void)n_single; /* the way follows from n_tokens */
 	struct hr_matmul small[HR_CUDA_PRODUCTS], large[HR_CUDA_PRODUCTS];
 	int              n_small = 0, n_large = 0, rc = 0;
 	if (n_products < 1 || n_products > HR_CUDA_PRODUCTS || n_tokens < 1)

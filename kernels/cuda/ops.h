@@ -86,7 +86,7 @@ size_t hr__cuda_attention_scratch_bytes(int32_t max_cols);
 /* matmul.c chooses between products read straight from the weights (matvec_float.cu,
  * matvec_quant.cu) and cuBLAS (gemm.cu). All get products of one type. */
 int    hr__cuda_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *products,
-                       int n_products, const float *x, int32_t n_tokens);
+                       int n_products, const float *x, int32_t n_tokens, int32_t n_single);
 size_t hr__cuda_matmul_scratch_bytes(int32_t max_tokens, int32_t max_rows, int32_t max_cols);
 
 /* n_tokens <= HR_CUDA_FEW_TOKENS; by rows, and by columns (column_stride). */

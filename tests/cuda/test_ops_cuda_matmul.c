@@ -60,7 +60,7 @@ static void check_trial(struct gpu *g, struct trial *t)
 {
 	assert_int_equal(g->ops->table->matmul(g->ops, g->stream, &t->m, 1,
 	                                       gpu_floats(g, t->x, (size_t)t->n_tokens * (size_t)t->m.w.cols),
-	                                       t->n_tokens),
+	                                       t->n_tokens, 0),
 	                 0);
 	t->y = gpu_get(g, t->m.y, (size_t)t->n_tokens * (size_t)t->m.y_stride * sizeof(*t->y));
 	for (int32_t token = 0; token < t->n_tokens; token++)
@@ -190,7 +190,7 @@ static void multiply(struct gpu *g, enum hr_type type, const void *bytes, const 
 		m[1].y += split;
 	}
 	const float *gx = gpu_floats(g, x + first * COLS, (size_t)n * COLS);
-	assert_int_equal(g->ops->table->matmul(g->ops, g->stream, m, split ? 3 : 1, gx, n), 0);
+	assert_int_equal(g->ops->table->matmul(g->ops, g->stream, m, split ? 3 : 1, gx, n, 0), 0);
 	gpu_copy(g, y, m[0].y, (size_t)n * ROWS * 4);
 	gpu_release(g, 1);
 }
@@ -243,7 +243,7 @@ static void a_nan_stays_visible(void **state)
 		m.w = (struct hr_weight){gpu_put(&g, bytes, n_bytes, 0), (enum hr_type)type, 16, 256, 0};
 		for (int i = 0; i < 256; i++)
 			x[i] = i == 40 ? NAN : 1;
-		assert_int_equal(g.ops->table->matmul(g.ops, g.stream, &m, 1, gpu_floats(&g, x, 256), 1), 0);
+		assert_int_equal(g.ops->table->matmul(g.ops, g.stream, &m, 1, gpu_floats(&g, x, 256), 1, 0), 0);
 		float *y = gpu_get(&g, m.y, 64);
 		for (int i = 0; i < 16; i++)
 			assert_true(isnan(y[i]));
@@ -262,23 +262,23 @@ static void wrong_shapes_are_refused(void **state)
 	float           *x = gpu_new(&g, 65536, 0);
 	struct hr_matmul ok = {.w = {x, HR_TYPE_F32, 16, 64, 0}, .y = x, .y_stride = 16}, bad[2] = {ok, ok};
 	const struct hr_ops_table *t = g.ops->table;
-	assert_int_equal(t->matmul(g.ops, g.stream, &ok, 0, x, 1), HR_EINVAL);
-	assert_int_equal(t->matmul(g.ops, g.stream, &ok, 5, x, 1), HR_EINVAL);
-	assert_int_equal(t->matmul(g.ops, g.stream, &ok, 1, x, 0), HR_EINVAL);
+	assert_int_equal(t->matmul(g.ops, g.stream, &ok, 0, x, 1, 0), HR_EINVAL);
+	assert_int_equal(t->matmul(g.ops, g.stream, &ok, 5, x, 1, 0), HR_EINVAL);
+	assert_int_equal(t->matmul(g.ops, g.stream, &ok, 1, x, 0, 0), HR_EINVAL);
 	bad[1].w.cols = 32; /* does not share x */
-	assert_int_equal(t->matmul(g.ops, g.stream, bad, 2, x, 1), HR_EINVAL);
+	assert_int_equal(t->matmul(g.ops, g.stream, bad, 2, x, 1, 0), HR_EINVAL);
 	bad[0].w = (struct hr_weight){x, HR_TYPE_Q8_0, 16, 48, 0}; /* half a block */
-	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1), HR_EINVAL);
+	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1, 0), HR_EINVAL);
 	bad[0].w = (struct hr_weight){x, HR_TYPE_Q8_0, 1, 1 << 24, 0}; /* more than the workspace holds */
-	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1), HR_EINVAL);
+	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1, 0), HR_EINVAL);
 	bad[0].w = (struct hr_weight){x, HR_TYPE_F16, 16, 1 << 24, 0};
-	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 9), HR_EINVAL);
+	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 9, 0), HR_EINVAL);
 	bad[0] = ok;
 	bad[0].y_stride = 15;
-	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1), HR_EINVAL);
+	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1, 0), HR_EINVAL);
 	bad[0] = ok;
 	bad[0].w.column_stride = 15;
-	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1), HR_EINVAL);
+	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1, 0), HR_EINVAL);
 	gpu_close(&g);
 }
 
