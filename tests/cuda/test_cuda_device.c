@@ -54,7 +54,7 @@ static void test_no_gpu_is_a_sentence(void **state)
 
 static void write_text(const char *directory, const char *name, const char *text)
 {
-	char path[300];
+	char path[600];
 	snprintf(path, sizeof path, "%s/%s", directory, name);
 	FILE *f = fopen(path, "w");
 	assert_non_null(f);
