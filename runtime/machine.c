@@ -72,7 +72,7 @@ void hr__machine_key(char *key, size_t size, const struct hr_model *model, const
 	const char *isa = o->cpu_isa ? o->cpu_isa : "auto";
 	char        driver[128];
 	key[0] = 0;
-	hr__text_append(key, size, "headrace %s; %s; %d threads of %d, %s", HEADRACE_VERSION, device,
+	hr__text_append(key, size, "headrace %s; %s; %d threads of %d, %s", hr_version(), device,
 	                o->n_threads ? o->n_threads : hr_topology_n_cores(), hr_topology_n_cores(), isa);
 	append_line(key, size, "/proc/cpuinfo", "model name");
 	append_line(key, size, "/proc/driver/nvidia/gpus/*/information", "Model");

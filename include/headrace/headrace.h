@@ -47,7 +47,7 @@ extern "C" {
 #endif
 
 #define HEADRACE_VERSION "0.1.0"
-const char *hr_version(void); /* of the library that is linked */
+const char *hr_version(void); /* of the library that is linked, "+commit" behind it where there is one */
 
 /* ---- Models ---------------------------------------------------------------- */
 
