@@ -2,10 +2,10 @@
  * that are streamed.
  *
  * Whole matrices go to one side or the other, at least one to each; norms and biases are
- * kept. All blocks are cut alike, so that one slot fits each. Of several cuts that stream equally many bytes of a
- * block, the one that reads them in the fewest pieces is offered: 34 of seven matrices of one type,
- * all 126 where no two sets of them are equally large. Which cut is taken is the planner's
- * decision; to it a cut is no more than its bytes.
+ * kept. All blocks are cut alike, so that one slot fits each. Of several cuts that stream equally many bytes
+ * of a block, the one that reads them in the fewest pieces is offered: 34 of seven matrices of one type, all
+ * 126 where no two sets of them are equally large. Which cut is taken is the planner's decision; to it a cut
+ * is no more than its bytes.
  *
  * The two parts are layers like all others: what is kept is a resident. */
 #include "runtime/cut.h"
