@@ -22,14 +22,15 @@
 #include <stdio.h>
 #include <strings.h>
 
-#define DEFAULT_CONTEXT  4096
-#define DEFAULT_BATCH    512
-#define MAX_BATCH        4096
-#define MAX_SEQS         256
-#define PASS_BYTES       (96u << 20) /* of an encoder's states between two layers */
-#define MAX_PASS         (1 << 17)
-#define TEXT_TOKENS      8 /* of a short text: texts of a pass */
-#define MAX_MARGIN_BYTES (512ull << 20)
+#define DEFAULT_CONTEXT   4096
+#define DEFAULT_BATCH     512
+#define MAX_BATCH         4096
+#define MAX_SEQS          256
+#define PASS_BYTES        (96u << 20) /* of an encoder's states between two layers */
+#define MAX_PASS          (1 << 17)
+#define TEXT_TOKENS       8 /* of a short text: texts of a pass */
+#define MAX_MARGIN_BYTES  (512ull << 20)
+#define HOST_MARGIN_BYTES (32ull << 20) /* of RAM at least: stacks, the tokenizer, the program itself */
 
 void hr_plan_options_init(struct hr_plan_options *o)
 {
@@ -72,7 +73,7 @@ struct target {
 static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
 
 /* What may be asked of free memory: less a margin for everybody else and for what no
- * plan counts (stacks, the tokenizer). */
+ * plan counts. */
 static uint64_t usable(uint64_t free_bytes, uint64_t least_margin)
 {
 	uint64_t margin = free_bytes / 16 < MAX_MARGIN_BYTES ? free_bytes / 16 : MAX_MARGIN_BYTES;
@@ -90,8 +91,10 @@ static struct target target_of(struct hr_device *device, const struct hr_card *c
 		                       usable(card->device_memory_bytes, 0), usable(card->host_memory_bytes, 0)};
 	hr__host_memory_read(&host);
 	device->ops->memory(device, &memory);
-	return (struct target){device->kind, device->name, device->host_addressable,
-	                       usable(memory.free_bytes, memory.margin_bytes), usable(host.free_bytes, 0)};
+	return (struct target){
+	    device->kind, device->name, device->host_addressable,
+	    usable(memory.free_bytes, device->host_addressable ? HOST_MARGIN_BYTES : memory.margin_bytes),
+	    usable(host.free_bytes, HOST_MARGIN_BYTES)};
 }
 
 static int check_options(const struct hr_plan_options *o, struct hr_error *err)
