@@ -69,7 +69,7 @@ void hr__batch_compose(struct hr_pass *p, struct hr_job *const *running, int n_s
 			int output_room = max_outputs - p->n_outputs - n_running;
 			add_job(p, job, room > 0 ? room : 0, output_room);
 		}
-		if (!prompts && n_seqs <= HR_SINGLE_MAX)
+		if (!prompts)
 			p->n_single = p->n_tokens;
 	}
 	p->n_top = top_of(running, n_seqs);

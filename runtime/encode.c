@@ -92,6 +92,13 @@ static bool cut_pair(int64_t *a, int64_t *b, int64_t room)
 	return true;
 }
 
+/* Of a text: what the model has positions for, and the plan room. */
+static int most_tokens(const struct work *w)
+{
+	int of_model = w->s->model->info.max_tokens, of_plan = w->s->plan->info.n_ctx;
+	return of_model < of_plan ? of_model : of_plan;
+}
+
 static int tokenize(struct work *w, size_t index)
 {
 	const struct hr_text  *t = &w->texts[index];
@@ -99,9 +106,7 @@ static int tokenize(struct work *w, size_t index)
 	struct item           *item = &w->items[index];
 	int                    between = t->pair ? v->pair_separators : 0;
 	int64_t                around = v->add_bos + v->add_eos + between;
-	int64_t                most = w->s->model->info.max_tokens, b = 0;
-	if (most > w->s->plan->info.n_ctx)
-		most = w->s->plan->info.n_ctx;
+	int64_t                most = most_tokens(w), b = 0;
 	if (t->pair && !between)
 		return hr__fail(w->err, HR_EUNSUPPORTED, "%s: the tokenizer has no template for pairs of texts.",
 		                w->s->model->checkpoint.path);
@@ -154,7 +159,7 @@ static int tokenize_all(struct work *w)
 		return rc;
 	if (w->n_cut)
 		hr__plan_note(w->s->plan, &w->s->options, "%zu of %zu texts were longer than %d tokens and were cut.",
-		              w->n_cut, w->n_texts, m->info.max_tokens);
+		              w->n_cut, w->n_texts, most_tokens(w));
 	qsort(w->items, w->n_texts, sizeof *w->items, longest_first);
 	return 0;
 }

@@ -370,17 +370,19 @@ static int norm_outputs(struct hr_forward *f)
 	return w->rows ? norm(f, f->b.out, f->b.out, w, &f->ends.final_norm_bias, f->pass.n_outputs) : 0;
 }
 
-/* Rows [first, first + w->rows) of the logits. */
-static int multiply_head(struct hr_forward *f, const struct hr_weight *w, int32_t first, const float *in)
+/* Rows [first, first + w->rows) of the logits of outputs [begin, begin + n); in[n][n_embd]. */
+static int multiply_head(struct hr_forward *f, const struct hr_weight *w, int32_t first, const float *in,
+                         int begin, int n)
 {
 	struct hr_weight bias = f->ends.head_bias;
 	if (bias.rows) {
 		bias.data = (const char *)bias.data + (size_t)first * hr_type_info(bias.type)->block_bytes;
 		bias.cols = w->rows;
 	}
-	struct hr_matmul head = product(w, &bias, f->b.logits + first, f->dims.n_logits, false);
-	int              n = f->pass.n_outputs;
-	return f->o.ops->table->matmul(f->o.ops, f->o.compute, &head, 1, in, n, count_single(&f->pass, 0, n));
+	float           *logits = f->b.logits + (size_t)begin * (size_t)f->dims.n_logits;
+	struct hr_matmul head = product(w, &bias, logits + first, f->dims.n_logits, false);
+	return f->o.ops->table->matmul(f->o.ops, f->o.compute, &head, 1, in, n,
+	                               count_single(&f->pass, begin, begin + n));
 }
 
 /* Parts [part, part + n) of the head, of which `weights` holds the first row and all that follow. A
@@ -392,7 +394,7 @@ static int multiply_head_parts(struct hr_forward *f, int part, int n, struct hr_
 	size_t                        row_bytes = hr_type_row_bytes(hr_type_info(w.type), (uint64_t)w.cols);
 	for (int i = part; i < part + n; i++) {
 		w.rows = parts[i].weight.rows;
-		TRY(multiply_head(f, &w, parts[i].first_row, f->b.out));
+		TRY(multiply_head(f, &w, parts[i].first_row, f->b.out, 0, f->pass.n_outputs));
 		w.data = (const char *)w.data + (size_t)w.rows * row_bytes;
 	}
 	return 0;
@@ -413,14 +415,12 @@ static int compute_head(struct hr_forward *f, int part, const void *weights)
 	return 0;
 }
 
-/* An encoder's head, whose small weights are always at hand. */
-static int classify(struct hr_forward *f)
+/* The labels of outputs [begin, begin + n). */
+static int classify_some(struct hr_forward *f, int begin, int32_t n)
 {
 	struct hr_ops        *ops = f->o.ops;
 	const struct hr_ends *e = &f->ends;
-	const float          *in = f->b.out;
-	int32_t               n = f->pass.n_outputs;
-	TRY(norm_outputs(f));
+	const float          *in = f->b.out + (size_t)begin * (size_t)f->dims.n_embd;
 	if (e->dense.rows) {
 		struct hr_matmul dense = product(&e->dense, &e->dense_bias, f->b.dense, f->dims.n_embd, false);
 		TRY(ops->table->matmul(ops, f->o.compute, &dense, 1, in, n, 0));
@@ -428,7 +428,18 @@ static int classify(struct hr_forward *f)
 		                         NULL, (int64_t)n * f->dims.n_embd));
 		in = f->b.dense;
 	}
-	return multiply_head(f, &e->head, 0, in);
+	return multiply_head(f, &e->head, 0, in, begin, n);
+}
+
+/* An encoder's head, whose small weights are always at hand. A pass may have more texts than a chunk
+ * has tokens, which is what the operations have room for. */
+static int classify(struct hr_forward *f)
+{
+	int n = f->pass.n_outputs, most = f->dims.n_batch;
+	TRY(norm_outputs(f));
+	for (int begin = 0; begin < n; begin += most)
+		TRY(classify_some(f, begin, n - begin < most ? n - begin : most));
+	return 0;
 }
 
 /* ---- The pass -------------------------------------------------------------- */

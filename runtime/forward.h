@@ -14,9 +14,9 @@
 struct hr_forward;
 
 /* Generated tokens are multiplied one for one, those of prompts in the way that is made for many (where a
- * device has two, see ops.h). A session of more sequences than these takes the way of many for all, for
- * there it is the faster one. So the bits of a sequence follow from what its tokens are and how many
- * sequences the session was made for, not from which of them run. */
+ * device has two, see ops.h). A session that was asked for more sequences than these takes the way of many
+ * for all, for there it is the faster one. So the bits of a sequence follow from what its tokens are and
+ * from what was asked for, not from what there was room for, nor from which sequences run. */
 #define HR_SINGLE_MAX 8
 
 /* What one pass computes. Host memory; filled by the caller, see hr_batch for the meaning.

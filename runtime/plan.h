@@ -19,6 +19,7 @@ struct hr_plan {
 	int                    page_tokens;
 	int                    n_pass;      /* tokens of one pass; of an encoder in chunks of n_batch */
 	int                    max_outputs; /* logits rows of one pass */
+	int                    wanted_seqs; /* what was asked for, or the default; info.n_seqs may be fewer */
 	bool                   random_head; /* there is no trained one, and that is fine */
 
 	/* What predictions are made from; info.rates is NULL when there are none. */

@@ -449,6 +449,8 @@ int hr_session_step(struct hr_session *s, struct hr_error *err)
 	pthread_mutex_lock(&s->lock);
 	admit(s);
 	hr__batch_compose(pass, s->running, s->plan->info.n_seqs, s->plan->info.n_batch, s->plan->max_outputs);
+	if (s->plan->wanted_seqs > HR_SINGLE_MAX)
+		pass->n_single = 0;
 	pthread_mutex_unlock(&s->lock);
 	if (!hr__batch_counts(s->running, s->plan->info.n_seqs, &prefill, &decode))
 		return 0;

@@ -187,7 +187,7 @@ static void bits_do_not_depend_on_the_company(void **state)
 	golden_close(&g);
 }
 
-/* More texts than a pass has room for, some of them the same. */
+/* More texts than a pass has room for, and in a pass more than a chunk has tokens; some are the same. */
 static void many_passes(void **state)
 {
 	(void)state;
@@ -196,11 +196,12 @@ static void many_passes(void **state)
 	golden_open(&g, "bert");
 	size_t                 n_labels = (size_t)hr_model_info(g.model)->n_labels, n = g.n * COPIES;
 	struct hr_plan_options o = options(&g, NULL, 2);
-	struct hr_text        *texts = calloc(n, sizeof *texts);
-	float                 *logits = calloc(n * n_labels, sizeof *logits);
-	struct hr_session     *s;
-	struct hr_error        err = {0};
-	struct hr_report       report;
+	o.n_batch = 48;
+	struct hr_text    *texts = calloc(n, sizeof *texts);
+	float             *logits = calloc(n * n_labels, sizeof *logits);
+	struct hr_session *s;
+	struct hr_error    err = {0};
+	struct hr_report   report;
 	for (size_t i = 0; i < n; i++)
 		texts[i] = g.texts[i * 7 % g.n];
 	assert_int_equal(hr_session_open(&s, g.model, &o, &err), 0);

@@ -18,7 +18,7 @@ enum hr__cpu_isa {
 	HR_CPU_PORTABLE, /* what the compiler's baseline has */
 	HR_CPU_AVX2,     /* AVX2, FMA, F16C */
 	HR_CPU_AVX512,   /* those and AVX-512 F, BW, VL, DQ, VNNI */
-	HR_CPU_AMX,      /* those and AMX tiles with INT8; the same bits as AVX512 */
+	HR_CPU_AMX,      /* those and AMX tiles with INT8 and BF16 */
 	HR_CPU_ISA_COUNT
 };
 

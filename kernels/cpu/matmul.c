@@ -6,8 +6,8 @@
  * items of all products of a call form one sequence and one launch. Threads take
  * `grain` neighbouring items at a time, so each reads a long run of weights, and
  * weights are read from memory once however many tokens there are (as long as
- * the rows at hand stay in the cache). Kernels are looked up by instruction set
- * and weight type; nothing about bits depends on the division.
+ * the rows at hand stay in the cache; once for each slab of tokens that are split). Kernels are looked up by
+ * instruction set and weight type; nothing about bits depends on the division.
  *
  * Workspace: one struct hr__matmul_xq for 32 activations of a token; or the parts of
  * those of as many tokens as are split at a time. */
@@ -131,8 +131,8 @@ static int64_t grain_of(int64_t n_items, int n_threads)
 
 static int64_t grain_of_many(int64_t n_items, int n_threads)
 {
-	int64_t grain = n_items / ((int64_t)n_threads * 2);
-	return grain < 1 ? 1 : grain > 16 ? 16 : grain;
+	int64_t grain = n_items / ((int64_t)n_threads * 2), most = HR__MATMUL_MANY / HR__MATMUL_ROWS;
+	return grain < 1 ? 1 : grain > most ? most : grain;
 }
 
 /* All tokens of the job, as single ones. */

@@ -32,6 +32,7 @@ enum {
 	HR__MATMUL_FEW = 8,           /* most tokens that are multiplied with weights straight from memory */
 	HR__MATMUL_TILE = 16,         /* most tokens that stand together in a quantised tile */
 	HR__MATMUL_BLOCK = 32,        /* weights of a quantised block */
+	HR__MATMUL_MANY = 256,        /* most rows that rows_many is asked for, and */
 	HR__MATMUL_SLAB = 256,        /* most tokens that are split into parts at a time, and */
 	HR__MATMUL_SPLIT_BYTES = 192, /* what 32 activations of one of them take */
 	HR__MATMUL_PRODUCTS = 4,
