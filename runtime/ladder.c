@@ -206,7 +206,7 @@ static bool leave_gpu(struct climb *c, const struct hr_error *why)
 	hr__text_append(reason, sizeof reason, "%s ", why->message);
 	describe_memory(c, reason, sizeof reason);
 	hr__backend_close(c->l->backend);
-	c->now = *c->l->asked;
+	c->now = c->wanted;
 	c->now.device = "cpu";
 	if (hr__backend_open(c->l->backend, &c->now, &err))
 		return false;
@@ -344,6 +344,7 @@ int hr__ladder_climb(const struct hr_ladder *l, struct hr_error *err)
 		explain(&c, err);
 		return rc;
 	}
+	(*l->plan)->wanted_seqs = c.wanted.n_seqs;
 	note_steps(&c);
 	hr__plan_tell(*l->plan, l->asked);
 	return 0;

@@ -311,13 +311,18 @@ static struct hr_plan_request describe_request(const struct hr_plan *plan, const
 	};
 }
 
-/* The budget of the planner: what the user says, or what is free. On the CPU the KV cache and the
- * activations are no part of it, and it is at most what they leave. */
+/* On the CPU the KV cache and the activations are no part of the budget: it is what they leave. */
+static uint64_t largest_budget(const struct hr_plan *plan, const struct target *target)
+{
+	uint64_t on_top = target->host_addressable ? plan->info.kv_bytes + plan->info.activation_bytes : 0;
+	return target->device_free > on_top ? target->device_free - on_top : 0;
+}
+
+/* The budget of the planner: what the user says, or what is free; on the CPU never more than that. */
 static uint64_t find_budget(const struct hr_plan *plan, const struct hr_plan_options *o,
                             const struct target *target)
 {
-	uint64_t on_top = target->host_addressable ? plan->info.kv_bytes + plan->info.activation_bytes : 0;
-	uint64_t most = target->device_free > on_top ? target->device_free - on_top : 0;
+	uint64_t most = largest_budget(plan, target);
 	if (o->device_memory_bytes && !target->host_addressable)
 		return o->device_memory_bytes;
 	return o->device_memory_bytes && o->device_memory_bytes < most ? o->device_memory_bytes : most;
@@ -355,9 +360,16 @@ static int check_budget(struct hr_plan *plan, const struct hr_plan_options *o, u
 	return 0;
 }
 
-static int fail_full(const struct hr_plan *plan, uint64_t budget, struct hr_error *err)
+static int fail_full(const struct hr_plan *plan, const struct target *target, uint64_t budget,
+                     struct hr_error *err)
 {
 	double needed = mib(plan->placement.device_bytes);
+	if (plan->placement.device_bytes > largest_budget(plan, target))
+		return hr__fail(
+		    err, HR_EBUDGET,
+		    "The full model needs %.1f MiB on the device, of which %.1f MiB can be had; leave out "
+		    "--window full.",
+		    needed, mib(budget));
 	return hr__fail(err, HR_EBUDGET,
 	                "The full model needs %.1f MiB on the device, but the budget is %.1f MiB; leave out "
 	                "--window full, or give --device-memory %.1fMiB.",
@@ -402,7 +414,7 @@ int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struc
 	    (!o->device_memory_bytes || budget < o->device_memory_bytes))
 		rc = fail_beside(plan, &target, budget, err);
 	if (!rc && o->full && plan->placement.device_bytes > budget)
-		rc = fail_full(plan, budget, err);
+		rc = fail_full(plan, &target, budget, err);
 	if (rc)
 		goto done;
 	describe_placement(plan, budget, &target);

@@ -42,6 +42,14 @@ static int try_plan(struct hr_placement *best, double *best_ns, const struct hr_
 	return rc;
 }
 
+/* Ask for the reads of `plan`, but in the words of the request where it has some. */
+static void fix_reads(struct hr_plan_request *r, const struct hr_plan_request *request,
+                      const struct hr_placement *plan)
+{
+	r->chunk_bytes = request->chunk_bytes ? request->chunk_bytes : plan->chunk_bytes;
+	r->read_depth = request->read_depth ? request->read_depth : plan->read_depth;
+}
+
 /* The plan of the fewest bytes, improved: first the reads (chunk and depth, out of those that were
  * measured), then the ring, which is the smaller the better the reads are. `ns`: its predicted pass. */
 static int find_by_time(struct hr_placement *plan, double *ns, const struct hr_plan_request *request,
@@ -61,8 +69,7 @@ static int find_by_time(struct hr_placement *plan, double *ns, const struct hr_p
 		if (r.read_depth > 1 && !(request->chunk_bytes && request->read_depth))
 			rc = try_plan(plan, ns, &r, splits, err);
 	}
-	r.chunk_bytes = plan->chunk_bytes;
-	r.read_depth = plan->read_depth;
+	fix_reads(&r, request, plan);
 	for (int slots = HR__MIN_SLOTS; slots <= HR__MAX_SLOTS && !rc && plan->slots; slots++) {
 		r.slots = slots;
 		if (request->slots == HR_PLAN_AUTO)
@@ -81,8 +88,7 @@ static int choose_by_time(struct hr_placement *plan, const struct hr_plan_reques
 	int                    rc = find_by_time(plan, &ns, request, splits, err);
 	if (rc || plan->cut < 0)
 		return rc;
-	r.chunk_bytes = plan->chunk_bytes;
-	r.read_depth = plan->read_depth;
+	fix_reads(&r, request, plan);
 	rc = find_by_time(&whole, &whole_ns, &r, &uncut, NULL);
 	if (!rc && whole.n_fallbacks <= plan->n_fallbacks && whole_ns * (1 - NOISE) <= ns) {
 		struct hr_placement worse = *plan;
