@@ -135,16 +135,21 @@ static int64_t grain_of_many(int64_t n_items, int n_threads)
 	return grain < 1 ? 1 : grain > most ? most : grain;
 }
 
+static bool quantises(const struct hr__matmul_job *job)
+{
+	for (int i = 0; i < job->n_products; i++)
+		if (!is_float(job->products[i].w.type))
+			return true;
+	return false;
+}
+
 /* All tokens of the job, as single ones. */
 static int launch_rows(struct hr_ops *ops, struct hr_stream *stream, struct hr__matmul_job *job)
 {
-	bool all_float = true;
-	for (int i = 0; i < job->n_products; i++)
-		all_float = all_float && is_float(job->products[i].w.type);
 	if (!job->n_products || !job->n_tokens)
 		return 0;
 	job->tile = tile_of(job->kernels, job->n_tokens);
-	if (!all_float) {
+	if (quantises(job)) {
 		int r = hr_host_launch(stream, quantize, job, sizeof *job, div_up(job->n_tokens, job->tile), 1);
 		if (r)
 			return r;
@@ -204,9 +209,7 @@ int hr__cpu_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct hr
 		struct hr__matmul_job *job = k->rows_many && is_float(p->w.type) ? &two_ways : &one_way;
 		job->products[job->n_products++] = *p;
 	}
-	bool needs_workspace = two_ways.n_products != 0;
-	for (int i = 0; i < one_way.n_products; i++)
-		needs_workspace = needs_workspace || !is_float(one_way.products[i].w.type);
+	bool needs_workspace = two_ways.n_products || quantises(&one_way);
 	if (needs_workspace && ops->workspace_bytes < hr__cpu_matmul_workspace_bytes(ops, n_tokens, one_way.cols))
 		return HR_EINVAL;
 	struct hr__matmul_job many = skip_tokens(two_ways, n_single);
