@@ -33,6 +33,8 @@ struct climb {
 	const struct hr_ladder *l;
 	struct hr_plan_options  now;                   /* what is asked for in this attempt */
 	struct hr_plan_options  wanted;                /* what was asked for at first, in numbers */
+	struct hr_rates         rates;                 /* of the device */
+	int                     found_rates;           /* 0: there are none; -1: nobody looked yet */
 	int                     wanted_host_layers;    /* by the first plan */
 	double                  wanted_residents;      /* likewise; -1: there was none yet */
 	char                    why[RUNG_COUNT][1000]; /* "": the step was not taken */
@@ -113,10 +115,20 @@ static double residents(const struct hr_plan_info *p)
 	return p->resident_layers + p->kept_share * (p->n_layers - p->resident_layers);
 }
 
+static int find_rates(struct climb *c, struct hr_error *err)
+{
+	const struct hr_rates_source *source = c->l->rates;
+	if (c->found_rates < 0)
+		c->found_rates = source ? source->find(source->user, device_of(c), &c->rates, err) : 0;
+	return c->found_rates < 0 ? c->found_rates : 0;
+}
+
 static int attempt(struct climb *c, struct hr_error *err)
 {
 	const struct hr_ladder *l = c->l;
-	int                     rc = hr__plan_new(l->plan, l->model, &c->now, l->backend, err);
+	int                     rc = find_rates(c, err);
+	if (!rc)
+		rc = hr__plan_new(l->plan, l->model, &c->now, l->backend, c->found_rates ? &c->rates : NULL, err);
 	if (rc)
 		return rc;
 	const struct hr_plan_info *info = &(*l->plan)->info;
@@ -208,6 +220,7 @@ static bool leave_gpu(struct climb *c, const struct hr_error *why)
 	hr__backend_close(c->l->backend);
 	c->now = c->wanted;
 	c->now.device = "cpu";
+	c->found_rates = -1;
 	if (hr__backend_open(c->l->backend, &c->now, &err))
 		return false;
 	memcpy(c->l->backend->fallback, reason, sizeof reason);
@@ -248,7 +261,7 @@ static int climb(struct climb *c, struct hr_error *err)
 
 static struct climb begin(const struct hr_ladder *l)
 {
-	struct climb c = {.l = l, .now = *l->asked, .wanted_residents = -1};
+	struct climb c = {.l = l, .now = *l->asked, .found_rates = -1, .wanted_residents = -1};
 	hr__plan_settle_needs(&c.now, l->model);
 	c.wanted = c.now;
 	return c;
@@ -307,6 +320,8 @@ static void append_flags(const struct climb *failed, char *text, size_t capacity
 	asked.no_fallback = asked.full = false;
 	asked.on_notice = NULL;
 	struct climb c = begin(&l);
+	c.rates = failed->rates;
+	c.found_rates = failed->found_rates > 0;
 	if (climb(&c, NULL)) {
 		hr__text_append(text, capacity, " --device cpu");
 		return;

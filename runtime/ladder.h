@@ -4,6 +4,13 @@
 
 #include "runtime/plan.h"
 
+/* Where the rates of a device come from. */
+struct hr_rates_source {
+	/* 1: *rates are those of `device`; 0: there are none; or a negative code. Asked once for each. */
+	int (*find)(void *user, const struct hr_device *device, struct hr_rates *rates, struct hr_error *err);
+	void *user;
+};
+
 struct hr_ladder {
 	const struct hr_model        *model;
 	const struct hr_plan_options *asked;
@@ -11,9 +18,10 @@ struct hr_ladder {
 	int (*take)(void *user, struct hr_error *err);
 	/* Give back what take() took, whether it succeeded or failed. */
 	void (*give_back)(void *user);
-	void              *user;
-	struct hr_backend *backend; /* zeroed; the caller closes it, whatever comes of it */
-	struct hr_plan   **plan;
+	void                         *user;
+	struct hr_backend            *backend; /* zeroed; the caller closes it, whatever comes of it */
+	struct hr_plan              **plan;
+	const struct hr_rates_source *rates; /* NULL: there are none */
 };
 
 /* Open a backend, make a plan and take what it needs, or less where there is less, each

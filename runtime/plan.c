@@ -14,9 +14,6 @@
 #include "runtime/card.h"
 #include "runtime/forward.h"
 #include "runtime/kv.h"
-#include "runtime/ladder.h"
-#include "runtime/profile.h"
-#include "runtime/rates_cache.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -219,42 +216,19 @@ static void describe_placement(struct hr_plan *plan, uint64_t budget, const stru
 	info->n_modules = p->n_blocks + (plan->model->n_head_parts ? 3 : 2);
 }
 
-struct note {
-	struct hr_plan               *plan;
-	const struct hr_plan_options *options;
-};
-
-static void keep_note(void *user, const char *sentence)
-{
-	const struct note *note = user;
-	hr__plan_note(note->plan, note->options, "%s", sentence);
-}
-
 /* Rates: the card's, or those of this machine where there are any. */
-static int find_rates(struct hr_plan *plan, const struct hr_plan_options *o, const struct target *target,
-                      const struct hr_card *card, struct hr_error *err)
+static void take_rates(struct hr_plan *plan, const struct hr_plan_options *o, const struct hr_rates *measured,
+                       const struct hr_card *card)
 {
-	struct note           note = {plan, o};
-	struct hr_notice_sink sink = {keep_note, &note};
-	char                  device[160];
-	bool                  found = card->name[0];
-	int                   rc = 0;
-	if (plan->model->checkpoint.hparams.encoder)
-		return 0; /* what is measured are passes of a decoder */
-	if (found)
+	if (plan->model->checkpoint.hparams.encoder || !(card->name[0] || measured))
+		return; /* what is measured are passes of a decoder */
+	if (card->name[0])
 		hr__card_rates(card, plan->model, &plan->rates);
-	else if (o->cache_dir || o->measure) {
-		snprintf(device, sizeof device, "%s %s", target->kind, target->name);
-		rc = hr__rates_get(&plan->rates, &found, plan->model, o, device, &sink, err);
-	}
-	if (rc == HR_EDEVMEM) /* no room to measure in: the plan does without */
-		return 0;
-	if (!found || rc)
-		return rc;
+	else
+		plan->rates = *measured;
 	snprintf(plan->rates_name, sizeof plan->rates_name, "%s", card->name[0] ? card->name : "measured");
 	plan->info.rates = plan->rates_name;
 	plan->cost = (struct hr_cost){&plan->rates, hr__plan_decode_work(&plan->info), o->max_disk_rate};
-	return 0;
 }
 
 static uint64_t largest_part(const struct hr_model *model)
@@ -377,7 +351,7 @@ static int fail_full(const struct hr_plan *plan, const struct target *target, ui
 }
 
 int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *o,
-                 const struct hr_backend *backend, struct hr_error *err)
+                 const struct hr_backend *backend, const struct hr_rates *rates, struct hr_error *err)
 {
 	struct hr_plan *plan = hr__calloc(1, sizeof *plan);
 	struct hr_card  card = {0};
@@ -399,11 +373,10 @@ int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struc
 		rc = map ? hr__device_map_parse(map, model->n_blocks, o->device_map, target.host_addressable, err)
 		         : hr__fail(err, HR_ENOMEM, "Out of memory while reading the device map.");
 	}
-	if (!rc)
-		rc = find_rates(plan, o, &target, &card, err);
 	if (rc)
 		goto done;
 
+	take_rates(plan, o, rates, &card);
 	uint64_t budget = find_budget(plan, o, &target);
 	plan->request = describe_request(plan, o, &target, budget);
 	plan->request.map = map;
@@ -438,26 +411,6 @@ void hr__plan_name_profile(struct hr_plan *plan, const char *words)
 {
 	snprintf(plan->profile, sizeof plan->profile, "%s", words);
 	plan->info.profile = *words ? plan->profile : NULL;
-}
-
-int hr_plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
-                struct hr_error *err)
-{
-	struct hr_plan_options o = *options;
-	struct hr_backend      backend = {0};
-	char                   profile[160];
-	hr__profile_apply(&o, model, profile);
-	if (o.assume)
-		o.device = "cpu"; /* which knows how much workspace its kernels need */
-	struct hr_plan  *plan = NULL;
-	struct hr_ladder ladder = {.model = model, .asked = &o, .backend = &backend, .plan = &plan};
-	int              rc = hr__ladder_climb(&ladder, err);
-	if (!rc)
-		hr__plan_name_profile(plan, profile);
-	if (!rc)
-		*out = plan;
-	hr__backend_close(&backend);
-	return rc;
 }
 
 void hr_plan_free(struct hr_plan *plan)

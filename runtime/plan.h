@@ -30,9 +30,9 @@ struct hr_plan {
 	char                   profile[160]; /* info.profile */
 };
 
-/* Plan for a backend that is open. */
+/* Plan for a backend that is open. `rates`: of its device with this model; NULL: nothing was measured. */
 int hr__plan_new(struct hr_plan **out, const struct hr_model *model, const struct hr_plan_options *options,
-                 const struct hr_backend *backend, struct hr_error *err);
+                 const struct hr_backend *backend, const struct hr_rates *rates, struct hr_error *err);
 
 /* The passes that a plan is judged by; and what it says of them. HR_EUNSUPPORTED: no rates. */
 struct hr_workload hr__plan_decode_work(const struct hr_plan_info *info);

@@ -1,5 +1,5 @@
-/* The probe: sessions on a model that is the given one with fewer blocks, driven pass by
- * pass at chosen numbers of tokens and positions.
+/* The probe: reads of the model's largest file, and sessions on a model that is the given one with fewer
+ * blocks, driven pass by pass at chosen numbers of tokens and positions.
  *
  * The blocks must not fit a processor's cache any better than the whole model does, however many tokens
  * are computed: the first session takes WIDE_BYTES of them, and times tokens until a pass takes
@@ -15,6 +15,7 @@
 
 #include <math.h>
 
+#define DISK_SECONDS  4.0
 #define WIDE_BYTES    (1ull << 30)
 #define DEEP_BLOCKS   2
 #define LOOK_BACK     1024        /* positions, for the cost of context */
@@ -174,8 +175,8 @@ static int open_probe(struct probe *probe, struct hr_model *few, const struct hr
 	few->cuts.n = 0; /* they are of all blocks */
 	int trained = model->checkpoint.hparams.n_ctx_train;
 	o.window_layers = o.resident_layers = HR_AUTO;
-	o.full = o.trace = o.measure = false;
-	o.cache_dir = o.assume = o.device_map = NULL;
+	o.full = o.trace = false;
+	o.device_map = NULL;
 	o.n_batch = o.n_batch ? o.n_batch : 512;
 	o.n_batch = o.n_batch > PROBE_OUTPUTS ? o.n_batch : PROBE_OUTPUTS;
 	o.n_ctx = o.n_batch > LOOK_BACK ? o.n_batch : LOOK_BACK;
@@ -183,7 +184,7 @@ static int open_probe(struct probe *probe, struct hr_model *few, const struct hr
 	o.n_seqs = 1;
 	o.on_notice = NULL;
 	o.on_progress = NULL;
-	return hr_session_open(&probe->session, few, &o, err);
+	return hr__session_open(&probe->session, few, &o, NULL, err);
 }
 
 static int clamp(int x, int least, int most) { return x < least ? least : x > most ? most : x; }
@@ -225,8 +226,23 @@ static void take_context_out(struct hr_rates *rates)
 	}
 }
 
-int hr__probe(struct hr_rates *rates, const struct hr_model *model, const struct hr_plan_options *options,
-              struct hr_error *err)
+int hr__probe_disk(struct hr_rates *rates, const struct hr_model *model, const char *reader, double seconds,
+                   struct hr_error *err)
+{
+	const struct hr_checkpoint *c = &model->checkpoint;
+	const struct hr_file       *largest = &c->files[0];
+	enum hr_reader_kind         kind = !reader || !strcmp(reader, "auto") ? HR_READER_AUTO
+	                                   : !strcmp(reader, "pread")         ? HR_READER_PREAD
+	                                                                      : HR_READER_URING;
+	for (int i = 1; i < c->n_files; i++)
+		if (c->files[i].size_bytes > largest->size_bytes)
+			largest = &c->files[i];
+	return hr_rates_measure_disk(rates, largest, kind, seconds, err);
+}
+
+/* Everything but the disk. */
+static int probe_compute(struct hr_rates *rates, const struct hr_model *model,
+                         const struct hr_plan_options *options, struct hr_error *err)
 {
 	struct probe    probe = {0};
 	struct hr_model few;
@@ -237,7 +253,6 @@ int hr__probe(struct hr_rates *rates, const struct hr_model *model, const struct
 	int wide = clamp((int)((double)WIDE_BYTES / rates->block_bytes), DEEP_BLOCKS, model->n_blocks);
 	int deep = clamp(DEEP_BLOCKS, 1, model->n_blocks);
 	wide = wide > deep ? wide : deep;
-	rates->n_compute = rates->n_head = 0;
 
 	int rc = open_probe(&probe, &few, model, wide, options, err);
 	if (!rc && !probe.session->backend.device->host_addressable)
@@ -254,4 +269,12 @@ int hr__probe(struct hr_rates *rates, const struct hr_model *model, const struct
 	if (!rc)
 		take_context_out(rates);
 	return rc;
+}
+
+int hr__probe(struct hr_rates *rates, const struct hr_model *model, const struct hr_plan_options *options,
+              struct hr_error *err)
+{
+	*rates = (struct hr_rates){0};
+	int rc = probe_compute(rates, model, options, err); /* options that are no good fail here, soon */
+	return rc ? rc : hr__probe_disk(rates, model, options->reader, DISK_SECONDS, err);
 }

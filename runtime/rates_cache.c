@@ -1,13 +1,12 @@
 /* The cache of rates: one small JSON file for each machine and model.
  *
  * The file's name is a hash of both, and the words that were hashed stand in it. A file that can't be
- * read, is no JSON, or lacks a figure is told once and measured anew; it is never half used. */
+ * read, is no JSON, or lacks a figure is an error; it is never half used. */
 #include "runtime/rates_cache.h"
 
 #include "base/error.h"
 #include "runtime/format/json.h"
 #include "runtime/machine.h"
-#include "runtime/probe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +17,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
-
-#define DISK_SECONDS 4.0
 
 /* ---- Files --------------------------------------------------------------------- */
 
@@ -136,73 +133,40 @@ static bool rates_from_json(const json_t *o, struct hr_rates *r)
 	       named(o, "context_ns_prefill", &r->context_ns_prefill);
 }
 
-/* ---- Getting them --------------------------------------------------------------- */
+/* ---- Keeping them --------------------------------------------------------------- */
 
-/* HR_ENOENT: there is no such file. */
-static int load(struct hr_rates *rates, const char *path, const char *machine, struct hr_error *err)
+static void file_name(char name[64], const char *machine, const struct hr_model *model)
 {
-	json_t *o = NULL;
-	int     rc = hr__json_load(&o, path, err);
+	snprintf(name, 64, "rates-%016" PRIx64 ".json", XXH64(machine, strlen(machine), hr__model_key(model)));
+}
+
+int hr__rates_load(struct hr_rates *rates, const struct hr_model *model, const struct hr_plan_options *o,
+                   const char *device, struct hr_error *err)
+{
+	char    machine[1024], name[64], path[4200];
+	json_t *file = NULL;
+	hr__machine_key(machine, sizeof machine, model, o, device);
+	file_name(name, machine, model);
+	snprintf(path, sizeof path, "%s/%s", o->cache_dir, name);
+	int rc = hr__json_load(&file, path, err);
 	if (rc)
 		return rc;
-	const char *of = json_string_value(json_object_get(o, "machine"));
-	if (!of || strcmp(of, machine) || !rates_from_json(json_object_get(o, "rates"), rates))
+	const char *of = json_string_value(json_object_get(file, "machine"));
+	if (!of || strcmp(of, machine) || !rates_from_json(json_object_get(file, "rates"), rates))
 		rc = hr__fail(err, HR_EFORMAT, "%s: a figure of the measured rates is missing or absurd.", path);
-	json_decref(o);
+	json_decref(file);
 	return rc;
 }
 
-int hr__rates_measure_disk(struct hr_rates *rates, const struct hr_model *model, const char *reader,
-                           double seconds, struct hr_error *err)
+int hr__rates_store(const struct hr_rates *rates, const struct hr_model *model,
+                    const struct hr_plan_options *o, const char *device, struct hr_error *err)
 {
-	const struct hr_checkpoint *c = &model->checkpoint;
-	const struct hr_file       *largest = &c->files[0];
-	enum hr_reader_kind         kind = !reader || !strcmp(reader, "auto") ? HR_READER_AUTO
-	                                   : !strcmp(reader, "pread")         ? HR_READER_PREAD
-	                                                                      : HR_READER_URING;
-	for (int i = 1; i < c->n_files; i++)
-		if (c->files[i].size_bytes > largest->size_bytes)
-			largest = &c->files[i];
-	return hr_rates_measure_disk(rates, largest, kind, seconds, err);
-}
-
-static int measure(struct hr_rates *rates, const struct hr_model *model, const struct hr_plan_options *o,
-                   struct hr_error *err)
-{
-	*rates = (struct hr_rates){0};
-	int rc = hr__rates_measure_disk(rates, model, o->reader, DISK_SECONDS, err);
-	return rc ? rc : hr__probe(rates, model, o, err);
-}
-
-int hr__rates_get(struct hr_rates *rates, bool *found, const struct hr_model *model,
-                  const struct hr_plan_options *o, const char *device, const struct hr_notice_sink *notices,
-                  struct hr_error *err)
-{
-	struct hr_error error;
-	char            machine[1024], name[64], path[4200];
-	uint64_t        key = hr__model_key(model);
-	*found = false;
+	char machine[1024], name[64];
 	hr__machine_key(machine, sizeof machine, model, o, device);
-	snprintf(name, sizeof name, "rates-%016" PRIx64 ".json", XXH64(machine, strlen(machine), key));
-	if (o->cache_dir) {
-		snprintf(path, sizeof path, "%s/%s", o->cache_dir, name);
-		int rc = load(rates, path, machine, &error);
-		*found = !rc;
-		if (rc && rc != HR_ENOENT)
-			hr__notice(notices, "%s It is %s.", error.message, o->measure ? "measured again" : "not used");
-	}
-	if (*found || !o->measure)
-		return 0;
-	int rc = measure(rates, model, o, err);
-	if (rc)
-		return rc;
-	*found = true;
-	if (o->cache_dir) {
-		json_t *file = json_pack("{s:s, s:s, s:o}", "machine", machine, "model", model->checkpoint.path,
-		                         "rates", rates_to_json(rates));
-		if (hr__cache_write(o->cache_dir, name, file, &error))
-			hr__notice(notices, "%s", error.message);
-		json_decref(file);
-	}
-	return 0;
+	file_name(name, machine, model);
+	json_t *file = json_pack("{s:s, s:s, s:o}", "machine", machine, "model", model->checkpoint.path, "rates",
+	                         rates_to_json(rates));
+	int     rc = hr__cache_write(o->cache_dir, name, file, err);
+	json_decref(file);
+	return rc;
 }

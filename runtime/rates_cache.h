@@ -5,16 +5,14 @@
 #include "runtime/model.h"
 #include "scheduler/rates.h"
 
-/* The rates of this machine with this model: out of options->cache_dir, or, where options->measure
- * says so, measured now and kept there. `device`: kind and name. `*found` false: neither. A file that
- * can't be used or written is a notice; what measuring fails with is an error. */
-int hr__rates_get(struct hr_rates *rates, bool *found, const struct hr_model *model,
-                  const struct hr_plan_options *options, const char *device,
-                  const struct hr_notice_sink *notices, struct hr_error *err);
+/* The rates of this machine with this model, out of options->cache_dir. `device`: kind and name. HR_ENOENT:
+ * there are none; HR_EFORMAT and others: a file that can't be used. */
+int hr__rates_load(struct hr_rates *rates, const struct hr_model *model,
+                   const struct hr_plan_options *options, const char *device, struct hr_error *err);
 
-/* Only the disk, with a reader by name. */
-int hr__rates_measure_disk(struct hr_rates *rates, const struct hr_model *model, const char *reader,
-                           double seconds, struct hr_error *err);
+/* Keep them there; HR_EIO leaves what was there. */
+int hr__rates_store(const struct hr_rates *rates, const struct hr_model *model,
+                    const struct hr_plan_options *options, const char *device, struct hr_error *err);
 
 /* mkdir -p: 0, or an errno. */
 int hr__cache_make_directory(const char *path);

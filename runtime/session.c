@@ -15,7 +15,6 @@
 #include "base/mem.h"
 #include "runtime/batch.h"
 #include "runtime/ladder.h"
-#include "runtime/profile.h"
 
 #include <sys/resource.h>
 
@@ -194,11 +193,11 @@ static void give_back(void *user)
 	s->tiers = NULL;
 }
 
-int hr_session_open(struct hr_session **out, const struct hr_model *model,
-                    const struct hr_plan_options *options, struct hr_error *err)
+int hr__session_open(struct hr_session **out, const struct hr_model *model,
+                     const struct hr_plan_options *options, const struct hr_rates_source *rates,
+                     struct hr_error *err)
 {
 	uint64_t           begin = hr__now_ns();
-	char               profile[160];
 	struct hr_session *s = hr__calloc(1, sizeof *s);
 	if (!s)
 		return hr__fail(err, HR_ENOMEM, "Out of memory for a session.");
@@ -207,12 +206,10 @@ int hr_session_open(struct hr_session **out, const struct hr_model *model,
 	s->model = model;
 	s->options = *options;
 	options = &s->options;
-	hr__profile_apply(&s->options, model, profile);
 	s->next_id = 1;
-	struct hr_ladder ladder = {model, options, take, give_back, s, &s->backend, &s->plan};
+	struct hr_ladder ladder = {model, options, take, give_back, s, &s->backend, &s->plan, rates};
 	int              rc = hr__ladder_climb(&ladder, err);
 	if (!rc) {
-		hr__plan_name_profile(s->plan, profile);
 		s->running = hr__calloc((size_t)s->plan->info.n_seqs, sizeof(struct hr_job *));
 		if (!s->running)
 			rc = hr__fail(err, HR_ENOMEM, "Out of memory for %d sequences.", s->plan->info.n_seqs);

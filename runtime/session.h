@@ -4,7 +4,7 @@
 
 #include "runtime/backend.h"
 #include "runtime/forward.h"
-#include "runtime/plan.h"
+#include "runtime/ladder.h"
 #include "runtime/report.h"
 #include "runtime/request.h"
 #include "scheduler/trace.h"
@@ -41,6 +41,11 @@ struct hr_session {
 	struct hr_measure measure;
 	XXH64_state_t     encoded; /* over all that an encoder gave */
 };
+
+/* hr_session_open() with options that no profile has to add to. `rates`: what is planned with; NULL: none. */
+int hr__session_open(struct hr_session **out, const struct hr_model *model,
+                     const struct hr_plan_options *options, const struct hr_rates_source *rates,
+                     struct hr_error *err);
 
 /* The model's files are what they were; else an error that says so. */
 int hr__session_check_files(const struct hr_session *s, struct hr_error *err);

@@ -6,8 +6,8 @@
  * whole job at the others where it has rates: those of the reader and the threads that were measured. */
 #include "base/error.h"
 #include "base/mem.h"
+#include "runtime/probe.h"
 #include "runtime/profile.h"
-#include "runtime/rates_cache.h"
 #include "scheduler/tune.h"
 
 #include <stdio.h>
@@ -244,7 +244,7 @@ int hr_model_measure_disk(const struct hr_model *model, const char *reader, doub
                           hr_disk_rate_fn fn, void *user, struct hr_error *err)
 {
 	struct hr_rates rates = {0};
-	int             rc = hr__rates_measure_disk(&rates, model, reader, seconds, err);
+	int             rc = hr__probe_disk(&rates, model, reader, seconds, err);
 	for (int i = 0; i < rates.n_disk && !rc; i++)
 		fn(user, rates.disk[i].chunk_bytes, rates.disk[i].depth, rates.disk[i].rate);
 	return rc;

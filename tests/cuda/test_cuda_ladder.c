@@ -343,7 +343,7 @@ static void test_layers_leave_ram_for_the_drive(void **state)
 	struct hr_plan_options o = small_options("cuda");
 	struct refusal         r = {0};
 	struct hr_backend      backend = {0};
-	struct hr_ladder       l = {model, &o, refuse_host, count_back, &r, &backend, &r.plan};
+	struct hr_ladder       l = {model, &o, refuse_host, count_back, &r, &backend, &r.plan, NULL};
 	o.window_layers = 2;
 	o.chunk_bytes = 4096;
 	assert_int_equal(hr__ladder_climb(&l, NULL), HR_ENOMEM); /* staging is refused, too */
