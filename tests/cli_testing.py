@@ -31,9 +31,9 @@ RUN_DOCUMENT = {
 }
 
 
-def headrace(*args, stdin="", env=None, cwd=None):
+def headrace(*args, stdin="", env=None, **kw):
     return subprocess.run([HEADRACE, *map(str, args)], input=stdin, capture_output=True, text=True, errors="replace", timeout=300,
-                          env={**CLEAN, **(env or {})}, cwd=cwd)
+                          env={**CLEAN, **(env or {})}, **kw)
 
 
 def run(*args, **kw):

@@ -1,27 +1,14 @@
 /* Predictions through the public header: rates that are measured once and kept, files of them that
  * are broken, and cards. */
-#include "headrace/headrace.h"
+#include "tests/plan_testing.h"
 
 #include <dirent.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 static char             directory[] = "/tmp/headrace-predicted-XXXXXX";
 static char             model_path[64], cache[64];
 static struct hr_model *model;
-static char             notices[4096];
-
-static void keep_notice(void *user, const char *sentence)
-{
-	(void)user;
-	strncat(notices, sentence, sizeof notices - strlen(notices) - 1);
-}
 
 static int set_up(void **state)
 {
@@ -59,15 +46,6 @@ static struct hr_plan_options options_of(bool measure)
 	return o;
 }
 
-static struct hr_plan *plan_of(const struct hr_plan_options *o)
-{
-	struct hr_plan *plan;
-	struct hr_error err = {0};
-	if (hr_plan_new(&plan, model, o, &err))
-		fail_msg("%s", err.message);
-	return plan;
-}
-
 /* The only file of the cache. */
 static void find_file(char path[320])
 {
@@ -88,7 +66,7 @@ static void test_without_rates_nothing_is_predicted(void **state)
 {
 	(void)state;
 	struct hr_plan_options o = options_of(false);
-	struct hr_plan        *plan = plan_of(&o);
+	struct hr_plan        *plan = plan_of(model, &o);
 	struct hr_prediction   p;
 	assert_null(hr_plan_info(plan)->rates);
 	assert_true(hr_plan_info(plan)->predicted_pass_ms == 0);
@@ -101,7 +79,7 @@ static void test_measured_once_and_kept(void **state)
 {
 	(void)state;
 	struct hr_plan_options o = options_of(true);
-	struct hr_plan        *measured = plan_of(&o), *again;
+	struct hr_plan        *measured = plan_of(model, &o), *again;
 	char                   path[320];
 	assert_string_equal(hr_plan_info(measured)->rates, "measured");
 	assert_true(hr_plan_info(measured)->predicted_pass_ms > 0);
@@ -110,13 +88,13 @@ static void test_measured_once_and_kept(void **state)
 	            hr_plan_info(measured)->decode_ceiling_ms * 0.999);
 	find_file(path);
 	o.measure = false;
-	again = plan_of(&o);
+	again = plan_of(model, &o);
 	assert_true(abs((int)(1e6 * hr_plan_info(again)->predicted_pass_ms) -
 	                (int)(1e6 * hr_plan_info(measured)->predicted_pass_ms)) <= 1);
 	assert_string_equal(notices, "");
 	o.n_threads = 2; /* other threads, other rates */
 	hr_plan_free(again);
-	again = plan_of(&o);
+	again = plan_of(model, &o);
 	assert_null(hr_plan_info(again)->rates);
 	hr_plan_free(again);
 	hr_plan_free(measured);
@@ -133,19 +111,19 @@ static void test_broken_file_is_told_and_replaced(void **state)
 		fputs(broken[i], f);
 		fclose(f);
 		struct hr_plan_options o = options_of(false);
-		struct hr_plan        *plan = plan_of(&o);
+		struct hr_plan        *plan = plan_of(model, &o);
 		assert_null(hr_plan_info(plan)->rates);
 		assert_non_null(strstr(notices, path));
 		assert_ptr_equal(strstr(notices, path), notices);
 		hr_plan_free(plan);
 	}
 	struct hr_plan_options o = options_of(true);
-	struct hr_plan        *plan = plan_of(&o);
+	struct hr_plan        *plan = plan_of(model, &o);
 	assert_non_null(strstr(notices, "measured again"));
 	assert_non_null(hr_plan_info(plan)->rates);
 	hr_plan_free(plan);
 	o = options_of(false);
-	plan = plan_of(&o);
+	plan = plan_of(model, &o);
 	assert_non_null(hr_plan_info(plan)->rates);
 	assert_string_equal(notices, "");
 	hr_plan_free(plan);
@@ -156,7 +134,7 @@ static void test_cache_that_cannot_be_written(void **state)
 	(void)state;
 	struct hr_plan_options o = options_of(true);
 	o.cache_dir = "/proc/headrace";
-	struct hr_plan *plan = plan_of(&o);
+	struct hr_plan *plan = plan_of(model, &o);
 	assert_non_null(hr_plan_info(plan)->rates);
 	assert_non_null(strstr(notices, "/proc/headrace"));
 	hr_plan_free(plan);
@@ -192,7 +170,7 @@ static void test_card_stands_in_for_a_machine(void **state)
 	o.host_memory_bytes = 512 << 10; /* staging, and hardly more: some comes from the disk */
 	o.chunk_bytes = 64 << 10;
 	o.read_depth = 4;
-	struct hr_plan            *plan = plan_of(&o);
+	struct hr_plan            *plan = plan_of(model, &o);
 	const struct hr_plan_info *info = hr_plan_info(plan);
 	assert_string_equal(info->rates, "A card");
 	assert_string_equal(info->device_name, "A card");

@@ -157,6 +157,32 @@ static void test_a_cut_must_be_worth_it(void **state)
 	assert_true(n_cut > 20 && n_whole > 20);
 }
 
+/* Whichever plan wins, with cuts or without. */
+static void test_a_rounded_chunk_is_told(void **state)
+{
+	(void)state;
+	struct hr_cost cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
+	struct hr_cut  cuts[N_BLOCKS];
+	int            n_cut = 0, n_whole = 0;
+	for (int i = 0; i < N_BLOCKS; i++)
+		cuts[i] = (struct hr_cut){BLOCK_BYTES / 4, BLOCK_BYTES * 3 / 4, BLOCK_BYTES * 3 / 4};
+	for (uint64_t quarters = 3 * 4; quarters < 4 * (N_BLOCKS + 3); quarters++) {
+		struct hr_plan_request r = request(true, quarters * BLOCK_BYTES / 4, &cost);
+		struct hr_placement    p;
+		r.cuts = cuts;
+		r.n_cuts = 1;
+		r.chunk_bytes = 1000000;
+		assert_int_equal(hr_plan_make(&p, &r, NULL), 0);
+		assert_int_equal(p.chunk_bytes, 1003520);
+		assert_int_equal(p.n_fallbacks, 1);
+		assert_non_null(strstr(p.fallback[0], "Chunks of 1000000 bytes were asked for; 1003520 are used"));
+		n_cut += p.cut >= 0;
+		n_whole += p.cut < 0 && p.slots;
+		hr_plan_release(&p);
+	}
+	assert_true(n_cut > 5 && n_whole > 5);
+}
+
 static void test_wishes_bind_it(void **state)
 {
 	(void)state;
@@ -226,10 +252,15 @@ static void test_measures_a_link(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_points_and_between),        cmocka_unit_test(test_planner_takes_the_quickest),
-	    cmocka_unit_test(test_last_block_is_for_outputs), cmocka_unit_test(test_wishes_bind_it),
-	    cmocka_unit_test(test_a_cut_must_be_worth_it),    cmocka_unit_test(test_a_throttle_hides_the_disk),
-	    cmocka_unit_test(test_measures_a_file),           cmocka_unit_test(test_measures_a_link),
+	    cmocka_unit_test(test_points_and_between),
+	    cmocka_unit_test(test_planner_takes_the_quickest),
+	    cmocka_unit_test(test_last_block_is_for_outputs),
+	    cmocka_unit_test(test_a_rounded_chunk_is_told),
+	    cmocka_unit_test(test_wishes_bind_it),
+	    cmocka_unit_test(test_a_cut_must_be_worth_it),
+	    cmocka_unit_test(test_a_throttle_hides_the_disk),
+	    cmocka_unit_test(test_measures_a_file),
+	    cmocka_unit_test(test_measures_a_link),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
  * reason and the numbers, give the same bits, and leave nothing behind; and the
  * error says what was wanted, what is free, who holds the rest and what fits. */
 #include "base/error.h"
+#include "kernels/device/host_memory.h"
 #include "runtime/ladder.h"
 #include "tests/cuda/cuda_testing.h"
 #include "tests/model_run.h"
@@ -232,6 +233,39 @@ static void test_auto_ends_on_the_cpu(void **state)
 	expect_part(notices[0], "hog (pid 4242) holds 31.8 MiB");
 }
 
+/* What the CPU is short of, it does with less of, as if it had been asked for by name. */
+static void test_the_cpu_takes_steps_of_its_own(void **state)
+{
+	(void)state;
+	struct hr_plan_options o = small_options("cpu");
+	struct hr_plan        *plan;
+	struct hr_error        err = {0};
+	struct hr__host_memory ram;
+	hr__host_memory_read(&ram);
+	assert_int_equal(hr_plan_new(&plan, model, &o, &err), 0);
+	uint64_t token_bytes = hr_plan_info(plan)->kv_bytes / 64;
+	hr_plan_free(plan);
+	uint64_t n_ctx = ram.free_bytes / 10 * 4 / token_bytes;
+	o = small_options("auto");
+	o.n_ctx = n_ctx < 2000000000 ? (int)n_ctx : 2000000000;
+	o.n_batch = 0; /* 512 */
+	o.n_seqs = (int)(ram.free_bytes / 10 * 16 / token_bytes / (uint64_t)o.n_ctx); /* 4 */
+	cuda_on_cpu_hold(TOTAL - MIB / 4);
+	if (hr_plan_new(&plan, model, &o, &err))
+		fail_msg("%s", err.message);
+	const struct hr_plan_info *info = hr_plan_info(plan);
+	assert_string_equal(info->device, "cpu");
+	assert_int_equal(info->n_ctx, o.n_ctx);
+	assert_true(info->n_seqs < o.n_seqs);
+	assert_int_equal(info->n_batch, 32);
+	assert_int_equal(n_notices, 3);
+	expect_part(notices[0], "The CPU is used: ");
+	expect_part(notices[1], "A pass takes 32 tokens at most instead of 512: Of ");
+	expect_part(notices[2], "computed at the same time instead of 4: Of ");
+	expect_part(notices[2], "MiB of RAM that can be had, the KV cache of 4 x ");
+	hr_plan_free(plan);
+}
+
 static void test_cublas_is_not_installed(void **state)
 {
 	(void)state;
@@ -373,6 +407,7 @@ int main(void)
 	    TEST(test_passes_and_cache_shrink),
 	    TEST(test_context_that_was_asked_for_stays),
 	    TEST(test_auto_ends_on_the_cpu),
+	    TEST(test_the_cpu_takes_steps_of_its_own),
 	    TEST(test_cublas_is_not_installed),
 	    TEST(test_device_by_name_ends_with_an_error),
 	    TEST(test_no_fallback_names_what_fits),
