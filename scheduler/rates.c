@@ -59,26 +59,33 @@ static double between_ns(const struct hr_rates *r, int n_tokens)
 	return line(a->n_tokens, a->between_ns, b->n_tokens, b->between_ns, n_tokens);
 }
 
-double hr_rates_block_ns(const struct hr_rates *r, const struct hr_workload *w, uint64_t block_bytes)
+/* A block without looking back. */
+static double weights_ns(const struct hr_rates *r, int n_tokens, uint64_t block_bytes)
 {
 	if (!r->n_compute)
 		return 0;
-	const struct hr_compute_point *a = &r->compute[segment_of(r, w->n_tokens)], *b = a + (r->n_compute > 1);
-	double                         ns = line(a->n_tokens, a->block_ns, b->n_tokens, b->block_ns, w->n_tokens);
-	if (r->block_bytes > 0)
-		ns *= (double)block_bytes / r->block_bytes;
-	bool together = w->n_tokens >= 8 * (w->n_seqs > 0 ? w->n_seqs : 1);
-	return ns + (together ? r->context_ns_prefill : r->context_ns_decode) * w->n_tokens * w->context_tokens;
+	const struct hr_compute_point *a = &r->compute[segment_of(r, n_tokens)], *b = a + (r->n_compute > 1);
+	double                         ns = line(a->n_tokens, a->block_ns, b->n_tokens, b->block_ns, n_tokens);
+	return r->block_bytes > 0 ? ns * (double)block_bytes / r->block_bytes : ns;
 }
 
-/* Keys and values are computed of all tokens, the rest only of those whose logits are wanted. */
+static double look_back_ns(const struct hr_rates *r, const struct hr_workload *w, int n_tokens)
+{
+	bool together = n_tokens >= 8 * (w->n_seqs > 0 ? w->n_seqs : 1);
+	return (together ? r->context_ns_prefill : r->context_ns_decode) * n_tokens * w->context_tokens;
+}
+
+double hr_rates_block_ns(const struct hr_rates *r, const struct hr_workload *w, uint64_t block_bytes)
+{
+	return weights_ns(r, w->n_tokens, block_bytes) + look_back_ns(r, w, w->n_tokens);
+}
+
+/* Keys and values are computed of all tokens; only those whose logits are wanted look back and go on. */
 static double last_block_ns(const struct hr_rates *r, const struct hr_workload *w, uint64_t block_bytes,
                             double kv_share)
 {
-	struct hr_workload wanted = *w;
-	wanted.n_tokens = w->n_outputs;
-	return kv_share * hr_rates_block_ns(r, w, block_bytes) +
-	       (1 - kv_share) * hr_rates_block_ns(r, &wanted, block_bytes);
+	return kv_share * weights_ns(r, w->n_tokens, block_bytes) +
+	       (1 - kv_share) * weights_ns(r, w->n_outputs, block_bytes) + look_back_ns(r, w, w->n_outputs);
 }
 
 double hr_rates_head_ns(const struct hr_rates *r, int n_outputs)
