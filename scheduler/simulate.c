@@ -14,7 +14,9 @@
  *              is EMPTY to the fetcher before it is free to the link
  *     compute  the kernels of a layer when host, link and the layer before are done
  *
- * The rings of window.c are here rings of times. */
+ * The rings of window.c are here rings of times. The chunks of a large layer soon follow each other at
+ * a steady pace: after one more round of the rings everything is where it was, and so much later. The
+ * rounds that are left are then skipped, all but the last. */
 #include "scheduler/simulate.h"
 
 #include "base/error.h"
@@ -24,7 +26,10 @@
 
 #define MAX_PASSES     32
 #define SAME_TIME      1e-4 /* relative difference of two passes that ends the simulation */
+#define SAME_PACE      1e-7 /* relative difference of two rounds that is rounding */
 #define DIRECT_BUFFERS 32   /* reads that may be submitted at once, as in window_memory.c */
+
+enum { N_CLOCKS = 4 }; /* of fetcher, disk, copier and link */
 
 struct slot {
 	double emptied_ns;  /* the host released it */
@@ -38,12 +43,14 @@ struct simulation {
 	struct slot                  *slots;
 	double                       *buffers; /* [n_buffers] until when each is taken */
 	double                       *reads;   /* [read_depth] ends of the last reads */
+	double                       *before;  /* [N_CLOCKS + n_buffers + read_depth] see end_round() */
 	int                           n_buffers;
 	int                           slot, buffer, read; /* the next of each ring */
 
 	double fetcher_ns, disk_ns, copier_ns, link_ns, host_ns, compute_ns; /* the clocks */
 
 	double         begin_ns, stall_ns, pass_ns; /* of the pass that runs */
+	bool           every_chunk;                 /* somebody will want to see them */
 	hr_sim_span_fn on_span;                     /* NULL: not this pass */
 	void          *user;
 };
@@ -83,30 +90,83 @@ static double copy_chunk(struct simulation *s, int layer, double bytes, double t
 	return s->link_ns;
 }
 
+/* One chunk into `slot`; when the device has it. */
+static double bring_chunk(struct simulation *s, const struct slot *slot, int layer, double bytes)
+{
+	if (s->layers[layer].tier == HR_TIER_HOST)
+		return copy_chunk(s, layer, bytes, s->fetcher_ns, slot->released_ns);
+	double *buffer = &s->buffers[s->buffer];
+	s->buffer = next(s->buffer, s->n_buffers);
+	s->fetcher_ns = max(s->fetcher_ns, *buffer);
+	*buffer = read_chunk(s, layer, bytes);
+	if (!s->p->host_addressable)
+		*buffer = copy_chunk(s, layer, bytes, *buffer, slot->released_ns);
+	return *buffer;
+}
+
+/* Whether a time is as much later than a round ago as the others are, or is not in use. */
+static bool keeps_pace(double *before, double now, double later)
+{
+	bool same = now == *before || fabs(now - *before - later) <= SAME_PACE * later;
+	*before = now;
+	return same;
+}
+
+/* All clocks, and the rings in the order of their next use, compared with a round ago: by how much they
+ * are later; 0: not all by the same. */
+static double end_round(struct simulation *s)
+{
+	double *before = s->before;
+	double  clocks[N_CLOCKS] = {s->disk_ns, s->link_ns, s->fetcher_ns, s->copier_ns};
+	double  later = max(clocks[0] - before[0], clocks[1] - before[1]);
+	bool    steady = later > 0;
+	for (int i = 0; i < N_CLOCKS; i++)
+		steady &= keeps_pace(before++, clocks[i], later);
+	for (int i = 0, at = s->buffer; i < s->n_buffers; i++, at = next(at, s->n_buffers))
+		steady &= keeps_pace(before++, s->buffers[at], later);
+	for (int i = 0, at = s->read; i < s->p->read_depth; i++, at = next(at, s->p->read_depth))
+		steady &= keeps_pace(before++, s->reads[at], later);
+	return steady ? later : 0;
+}
+
+/* Move all that is at work for a layer. */
+static void skip(struct simulation *s, int layer, double ns)
+{
+	s->link_ns += ns;
+	if (s->layers[layer].tier == HR_TIER_HOST)
+		return;
+	s->disk_ns += ns;
+	s->fetcher_ns += ns;
+	s->copier_ns += ns;
+	for (int i = 0; i < s->n_buffers; i++)
+		s->buffers[i] += ns;
+	for (int i = 0; i < s->p->read_depth; i++)
+		s->reads[i] += ns;
+}
+
 /* Bring a streamed layer into `slot`; when the device has it. The host knows at copier_ns
  * (staged), or then (direct). */
 static double fill(struct simulation *s, const struct slot *slot, int layer)
 {
 	const struct hr_sim_pipeline *p = s->p;
-	const struct hr_sim_layer    *l = &s->layers[layer];
-	double                        ready = 0;
+	uint64_t chunks = s->layers[layer].bytes / p->chunk_bytes, rest = s->layers[layer].bytes % p->chunk_bytes;
+	uint64_t round = (uint64_t)(s->n_buffers > p->read_depth ? s->n_buffers : p->read_depth);
+	double   ready = 0;
 	s->fetcher_ns = max(s->fetcher_ns, p->host_addressable ? slot->released_ns : slot->emptied_ns);
-	for (uint64_t done = 0; done < l->bytes; done += p->chunk_bytes) {
-		uint64_t left = l->bytes - done;
-		double   bytes = (double)(left < p->chunk_bytes ? left : p->chunk_bytes);
-		if (l->tier == HR_TIER_HOST) {
-			ready = copy_chunk(s, layer, bytes, s->fetcher_ns, slot->released_ns);
+	s->before[0] = s->before[1] = NAN; /* no round of this layer has ended */
+	while (chunks) {
+		uint64_t n = chunks < round ? chunks : round;
+		chunks -= n;
+		while (n--)
+			ready = bring_chunk(s, slot, layer, (double)p->chunk_bytes);
+		if (chunks < round || s->every_chunk)
 			continue;
-		}
-		double *buffer = &s->buffers[s->buffer];
-		s->buffer = next(s->buffer, s->n_buffers);
-		s->fetcher_ns = max(s->fetcher_ns, *buffer);
-		ready = read_chunk(s, layer, bytes);
-		if (!p->host_addressable)
-			ready = copy_chunk(s, layer, bytes, ready, slot->released_ns);
-		*buffer = ready;
+		double later = end_round(s), rounds = later > 0 ? (double)(chunks / round) : 0;
+		skip(s, layer, rounds * later);
+		ready += rounds * later;
+		chunks -= (uint64_t)rounds * round;
 	}
-	return ready;
+	return rest ? bring_chunk(s, slot, layer, (double)rest) : ready;
 }
 
 static void compute(struct simulation *s, int layer, double ready, bool streamed)
@@ -189,13 +249,15 @@ int hr_simulate(struct hr_sim_result *result, const struct hr_sim_pipeline *p,
 	int rc = check(p, layers, n_layers, err);
 	if (rc)
 		return rc;
-	struct simulation s = {.p = p, .layers = layers, .n_layers = n_layers, .user = user};
-	int               n_direct = 4 * p->read_depth > DIRECT_BUFFERS ? 4 * p->read_depth : DIRECT_BUFFERS;
+	struct simulation s = {
+	    .p = p, .layers = layers, .n_layers = n_layers, .every_chunk = on_span, .user = user};
+	int n_direct = 4 * p->read_depth > DIRECT_BUFFERS ? 4 * p->read_depth : DIRECT_BUFFERS;
 	s.n_buffers = p->host_addressable ? n_direct : p->staging_buffers;
 	s.slots = hr__calloc((size_t)p->slots, sizeof *s.slots);
 	s.buffers = hr__calloc((size_t)s.n_buffers, sizeof *s.buffers);
 	s.reads = hr__calloc((size_t)p->read_depth, sizeof *s.reads);
-	if (!s.slots || !s.buffers || !s.reads)
+	s.before = hr__calloc(N_CLOCKS + (size_t)s.n_buffers + (size_t)p->read_depth, sizeof *s.before);
+	if (!s.slots || !s.buffers || !s.reads || !s.before)
 		rc = hr__fail(err, HR_ENOMEM, "There is no memory to simulate a pass.");
 	double before = 0;
 	for (int pass = 0; pass < MAX_PASSES && !rc; pass++) {
@@ -204,17 +266,18 @@ int hr_simulate(struct hr_sim_result *result, const struct hr_sim_pipeline *p,
 			break;
 		before = s.pass_ns;
 	}
-	if (!rc && on_span) {
-		s.on_span = on_span;
-		run_pass(&s);
-	}
 	if (!rc) {
 		hr_sim_ceiling(result, p, layers, n_layers);
 		result->pass_ns = s.pass_ns;
 		result->stall_ns = s.stall_ns;
 	}
+	if (!rc && on_span) {
+		s.on_span = on_span;
+		run_pass(&s);
+	}
 	free(s.slots);
 	free(s.buffers);
 	free(s.reads);
+	free(s.before);
 	return rc;
 }

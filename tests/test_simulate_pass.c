@@ -192,6 +192,34 @@ static void test_spans_are_those_of_one_pass(void **state)
 	assert_int_equal(r.bound, HR_LANE_COMPUTE);
 }
 
+/* Rounds of equal chunks are skipped where nobody wants to see them, and that makes no difference. */
+static void test_long_layers(void **state)
+{
+	(void)state;
+	for (uint32_t seed = 0; seed < 500; seed++) {
+		struct hr_sim_layer  layers[MAX_LAYERS];
+		struct hr_sim_result quick, each;
+		double               sums[4] = {0};
+		random_state = seed;
+		bool                   direct = random_below(2);
+		int                    n = random_layers(layers, direct);
+		struct hr_sim_pipeline p = {.host_addressable = direct,
+		                            .slots = 1 + (int)random_below(6),
+		                            .staging_buffers = 1 + (int)random_below(30),
+		                            .read_depth = 1 + (int)random_below(30),
+		                            .chunk_bytes = 1 + random_below(10),
+		                            .disk_rate = 0.1 * (1 + random_below(100)),
+		                            .disk_latency_ns = random_below(100),
+		                            .link_rate = 0.1 * (1 + random_below(100)),
+		                            .link_latency_ns = random_below(20),
+		                            .between_ns = random_below(2000)};
+		quick = simulate(&p, layers, n);
+		assert_int_equal(hr_simulate(&each, &p, layers, n, add_up, sums, NULL), 0);
+		assert_ns(quick.pass_ns, each.pass_ns);
+		assert_true(fabs(quick.stall_ns - each.stall_ns) <= 1e-6 * each.pass_ns);
+	}
+}
+
 static void test_refuses_what_cannot_run(void **state)
 {
 	(void)state;
@@ -268,6 +296,7 @@ int main(void)
 	    cmocka_unit_test(test_staged_by_hand),
 	    cmocka_unit_test(test_bounds),
 	    cmocka_unit_test(test_spans_are_those_of_one_pass),
+	    cmocka_unit_test(test_long_layers),
 	    cmocka_unit_test(test_refuses_what_cannot_run),
 	    cmocka_unit_test(test_published_trade),
 	};
