@@ -98,7 +98,7 @@ static const struct flag flags[] = {
 	 "the same with a smaller type: q8_0, q4_0, q4_k, ... (`headrace quantize --help` lists them)"},
 	{"kv-type", FLAG_CHOICE, "f16|f32", FIELD(plan.kv_type), MEASURING, 0, 0, G, "the type of the KV cache (f16)"},
 	{"ctx-size c", FLAG_INT, "N", FIELD(plan.n_ctx), MEASURING, 1, INT_MAX, G,
-	 "tokens of context for each sequence (what the prompts and -n need; plan, chat: at most 4096)"},
+	 "tokens of context for each sequence (what the prompts and -n need; plan, chat: at most 4096); with longrope also which factors"},
 	{"assume", FLAG_TEXT, "CARD", FIELD(assume), HR_CLI_PLAN, 0, 0, G,
 	 "plan for a machine that is described instead of measured: a JSON file, or a card by name (rtx-4090, laptop-rtx-4060, ...)"},
 	{"batch-size b", FLAG_INT, "N", FIELD(plan.n_batch), MEASURING, 1, INT_MAX, G, "most tokens in a pass (512)"},

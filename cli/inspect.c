@@ -23,7 +23,12 @@ static void print_model(const struct hr_model_info *m)
 	printf("  width           %d, feed-forward %d\n", m->n_embd, m->n_ff);
 	printf("  attention       %d heads of %d, %d of keys and values\n", m->n_heads, m->head_dim,
 	       m->n_kv_heads);
-	if (m->rope_theta > 0)
+	if (m->rope_original_context)
+		printf("  positions       RoPE, base %g, scaling %s (other factors where -c is above %d); trained "
+		       "for %d "
+		       "tokens\n",
+		       (double)m->rope_theta, m->rope_scaling, m->rope_original_context, m->n_ctx_train);
+	else if (m->rope_theta > 0)
 		printf("  positions       RoPE, base %g, scaling %s; trained for %d tokens\n", (double)m->rope_theta,
 		       m->rope_scaling, m->n_ctx_train);
 	else

@@ -126,10 +126,10 @@ struct hr_ops_table {
 
 	/* Rotate the first 2*n_freqs of every head's head_dim elements of
 	 * x[n_tokens][n_heads][head_dim] (row t begins at x + t * x_stride) by
-	 * pos[t] * inv_freq[i], in place. Su et al. 2021. */
+	 * pos[t] * inv_freq[i] and multiply them by magnitude, in place. Su et al. 2021. */
 	int (*rope)(struct hr_ops *ops, struct hr_stream *stream, float *x, int64_t x_stride, int32_t n_heads,
 	            int32_t head_dim, enum hr_rope_style style, const float *inv_freq, int32_t n_freqs,
-	            const struct hr_batch *batch);
+	            float magnitude, const struct hr_batch *batch);
 
 	/* Write k and v, both [n_tokens][n_kv_heads][head_dim] with row strides, to their pages. */
 	int (*kv_store)(struct hr_ops *ops, struct hr_stream *stream, const struct hr_kv_layer *kv,

@@ -235,9 +235,10 @@ static int prepare(struct hr_forward *f, float *x, const struct hr_weight *norm_
 		TRY(norm(f, x, x, norm_weight, &none, c->batch.n_tokens * n_heads));
 	if (!h->n_rot)
 		return 0;
+	bool slides = hr_layer_slides(h, layer);
 	return f->o.ops->table->rope(f->o.ops, f->o.compute, x, n_heads * h->head_dim, n_heads, h->head_dim,
-	                             h->rope_style, f->b.freqs[hr_layer_slides(h, layer)], h->n_rot / 2,
-	                             &c->batch);
+	                             h->rope_style, f->b.freqs[slides], h->n_rot / 2,
+	                             hr__rope_magnitude(h, slides), &c->batch);
 }
 
 /* Where the keys and values of this layer are: in the cache, or, for an encoder, the chunk's own, which

@@ -143,7 +143,8 @@ static int upload_freqs(struct hr_forward *f, struct hr_error *err)
 		rc = hr_file_read_exact(t->file, t->offset, factors, bytes, err);
 	}
 	for (int sliding = 0; sliding < 2 && !rc; sliding++) {
-		hr__rope_freqs(&c->hparams, c->ends.rope_factors >= 0 ? factors : NULL, sliding, freqs);
+		hr__rope_freqs(&c->hparams, c->ends.rope_factors >= 0 ? factors : NULL, f->o.plan->info.n_ctx,
+		               sliding, freqs);
 		rc = upload(f, f->b.freqs[sliding], freqs, bytes, err);
 	}
 	free(freqs);

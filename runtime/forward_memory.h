@@ -56,7 +56,9 @@ struct hr_forward {
 size_t hr__embedding_row_bytes(const struct hr_model *m);
 size_t hr__forward_int_count(const struct hr_dims *d);
 
-/* rope.c: the inverse frequencies of RoPE [n_rot / 2]. `factors`: GGUF's rope_freqs.weight, or NULL. */
-void hr__rope_freqs(const struct hr_hparams *h, const float *factors, bool sliding, float *freqs);
+/* rope.c: the inverse frequencies of RoPE [n_rot / 2] in a session of n_ctx tokens, and what cos and sin are
+ * multiplied with. `factors`: GGUF's rope_freqs.weight, or NULL. */
+void  hr__rope_freqs(const struct hr_hparams *h, const float *factors, int n_ctx, bool sliding, float *freqs);
+float hr__rope_magnitude(const struct hr_hparams *h, bool sliding);
 
 #endif

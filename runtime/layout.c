@@ -115,7 +115,7 @@ int hr__layout_block(struct hr_layer *layer, struct hr_block *offsets, const str
 static int layout_globals(struct hr_model *m)
 {
 	struct hr_end_tensors ends = m->checkpoint.ends;
-	ends.embedding = ends.rope_factors = -1;
+	ends.embedding = ends.rope_factors = ends.rope_short = ends.rope_long = -1;
 	if (!m->checkpoint.hparams.encoder)
 		ends.head = -1;
 	return layout_weights(&m->globals, &m->checkpoint, (const int *)&ends, (struct hr_weight *)&m->ends,

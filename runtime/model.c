@@ -18,6 +18,10 @@ static const char *rope_scaling_name(enum hr_rope_scaling scaling)
 		return "linear";
 	case HR_ROPE_SCALING_LLAMA3:
 		return "llama3";
+	case HR_ROPE_SCALING_YARN:
+		return "yarn";
+	case HR_ROPE_SCALING_LONGROPE:
+		return "longrope";
 	default:
 		return "none";
 	}
@@ -81,6 +85,7 @@ static void fill_info(struct hr_model *m)
 	    .eos = vocab ? vocab->eos : -1,
 	    .rope_theta = h->rope_theta,
 	    .rope_scaling = rope_scaling_name(h->rope_scaling),
+	    .rope_original_context = h->rope_scaling == HR_ROPE_SCALING_LONGROPE ? h->rope_original_context : 0,
 	    .encoder = h->encoder,
 	};
 	if (h->encoder)

@@ -73,8 +73,9 @@ static inline int run_prompts(struct run_result *out, const struct hr_model *mod
 	return 0;
 }
 
-/* The hash of ten ids spread over the vocabulary and four new tokens, on the CPU; closes `model`. */
-static inline uint64_t run_to_hash(struct hr_model *model)
+/* The hash of ten ids spread over the vocabulary and four new tokens, on the CPU, in a context of n_ctx
+ * tokens (0: as it comes); closes `model`. */
+static inline uint64_t run_to_hash_in(struct hr_model *model, int n_ctx)
 {
 	int32_t                ids[10];
 	struct run_result      result = {0};
@@ -86,10 +87,13 @@ static inline uint64_t run_to_hash(struct hr_model *model)
 	o.device = "cpu";
 	o.n_threads = 2;
 	o.kv_type = "f32";
+	o.n_ctx = n_ctx;
 	assert_int_equal(run_prompts(&result, model, &o, &prompt, 1, NULL, NULL), 0);
 	hr_model_close(model);
 	return result.hash[0];
 }
+
+static inline uint64_t run_to_hash(struct hr_model *model) { return run_to_hash_in(model, 0); }
 
 /* A budget close to the smallest that works (within a 32nd): all that can be streamed is. */
 static inline uint64_t run_smallest_budget(const struct hr_model        *model,

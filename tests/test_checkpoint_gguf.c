@@ -86,6 +86,8 @@ static void files_of_other_writers_are_read(void **state)
 	    {"llama-linear-bf16.gguf", "llama", 1, 21, HR_ROPE_SCALING_LINEAR},
 	    {"llama-bias-bf16.gguf", "llama", 1, 29, HR_ROPE_SCALING_NONE},
 	    {"qwen2-f32-00001-of-00003.gguf", "qwen2", 3, 27, HR_ROPE_SCALING_NONE},
+	    {"phi3-longrope.gguf", "phi3", 1, 17, HR_ROPE_SCALING_LONGROPE},
+	    {"qwen3-yarn.gguf", "qwen3", 1, 25, HR_ROPE_SCALING_YARN},
 	};
 	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
 		struct hr_checkpoint c = {0};
@@ -209,15 +211,24 @@ static uint8_t *find(uint8_t *data, size_t n, const char *text)
 	return at + 8;
 }
 
-static void every_damage_is_named(void **state)
+/* RoPE's scalings that tensors are a part of, or that have more keys. */
+static const struct damage longrope_damages[] = {
+    {RENAME("rope_factors_long.weight", "damg.rotary_emb.inv_freq"), HR_EFORMAT,
+     "longrope RoPE scaling needs a tensor 'rope_factors_long.weight'"},
+    {NE0("rope_factors_short.weight", 3), HR_EFORMAT, "'rope_factors_short.weight' has the shape [3]"},
+    {U32("phi3.rope.scaling.attn_factor", 0xbf800000), HR_EFORMAT, "RoPE multiplies by -1"},
+};
+static const struct damage yarn_damages[] = {
+    {U32("qwen3.rope.scaling.yarn_beta_fast", 0), HR_EFORMAT, "has the betas 0 and 0.25"},
+    {U32("qwen3.rope.scaling.factor", 0xc0000000), HR_EFORMAT, "RoPE scaling factor is -2"},
+};
+
+static void check_damages(const char *directory, const char *path, const struct damage *list, size_t n_list)
 {
-	(void)state;
-	char  *directory = make_directory();
-	size_t n;
-	synth(join(directory, "good.gguf"), "tiny-llama", "q4_0");
-	uint8_t *good = read_file(join(directory, "good.gguf"), &n);
-	for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
-		const struct damage *d = &damages[i];
+	size_t   n;
+	uint8_t *good = read_file(path, &n);
+	for (size_t i = 0; i < n_list; i++) {
+		const struct damage *d = &list[i];
 		uint8_t             *bad = malloc(n);
 		memcpy(bad, good, n);
 		uint8_t *at = find(bad, n, d->find);
@@ -232,6 +243,20 @@ static void every_damage_is_named(void **state)
 		expect(d->find, join(directory, "bad.gguf"), d->code, d->fragment);
 	}
 	free(good);
+}
+
+static void every_damage_is_named(void **state)
+{
+	(void)state;
+	char *directory = make_directory();
+	char  good[300];
+	snprintf(good, sizeof good, "%s/good.gguf", directory);
+	synth(good, "tiny-llama", "q4_0");
+	check_damages(directory, good, damages, sizeof damages / sizeof *damages);
+	check_damages(directory, MODELS "phi3-longrope.gguf", longrope_damages,
+	              sizeof longrope_damages / sizeof *longrope_damages);
+	check_damages(directory, MODELS "qwen3-yarn.gguf", yarn_damages,
+	              sizeof yarn_damages / sizeof *yarn_damages);
 	remove_directory(directory);
 }
 

@@ -38,6 +38,7 @@ struct golden {
 	int32_t ids[MAX_IDS];
 	size_t  n_ids;
 	int     first, rows, n_vocab; /* positions first .. first + rows - 1 */
+	int     n_ctx;                /* of the session; 0: as it comes */
 	float  *logits;               /* [rows][n_vocab] */
 	double  range;
 };
@@ -90,6 +91,7 @@ static void load_golden(struct golden *g, const char *path)
 	g->first = (int)json_integer_value(json_object_get(json, "first"));
 	g->rows = (int)json_integer_value(json_array_get(shape, 0));
 	g->n_vocab = (int)json_integer_value(json_array_get(shape, 1));
+	g->n_ctx = (int)json_integer_value(json_object_get(json, "n_ctx"));
 	assert_int_equal((size_t)g->first + (size_t)g->rows, g->n_ids);
 	size_t n = (size_t)g->rows * (size_t)g->n_vocab;
 	g->logits = load_logits(json_string_value(json_object_get(json, "logits")), n);
@@ -180,6 +182,7 @@ static void equals_transformers(void **state)
 		o.kv_type = run & 1 ? "f16" : "f32";
 		o.full = run & 2;
 		o.n_threads = 2;
+		o.n_ctx = golden.n_ctx;
 		if (!o.full) {
 			o.resident_layers = 0;
 			o.device_memory_bytes = run_smallest_budget(model, &o);

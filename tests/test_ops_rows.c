@@ -319,6 +319,7 @@ static void embed_decodes_every_type(void **state)
 enum { ROPE_TOKENS = 5, ROPE_HEADS = 3, ROPE_ROWS = ROPE_TOKENS * (ROPE_HEADS + 1) };
 static enum hr_rope_style rope_style;
 static bool               rope_whole_head;
+static float              rope_magnitude;
 
 /* One row of `cols` more than the heads need stands between tokens. */
 static void check_rope(struct rig *r, int32_t cols, float *x, size_t n)
@@ -333,7 +334,7 @@ static void check_rope(struct rig *r, int32_t cols, float *x, size_t n)
 	memcpy(x, before, n * sizeof(*x));
 	struct hr_batch batch = {.n_tokens = ROPE_TOKENS, .pos = pos};
 	assert_int_equal(r->ops->table->rope(r->ops, r->stream, x, stride, ROPE_HEADS, cols, rope_style, inv_freq,
-	                                     n_freqs, &batch),
+	                                     n_freqs, rope_magnitude, &batch),
 	                 0);
 	rig_finish(r);
 	for (int64_t t = 0; t < ROPE_TOKENS; t++) {
@@ -342,7 +343,8 @@ static void check_rope(struct rig *r, int32_t cols, float *x, size_t n)
 				int64_t a = at + (rope_style == HR_ROPE_NORM ? 2 * i : i);
 				int64_t b = rope_style == HR_ROPE_NORM ? a + 1 : a + n_freqs;
 				double  angle = (double)((float)pos[t] * inv_freq[i]);
-				double  c = cos(angle), s = sin(angle), xa = (double)before[a], xb = (double)before[b];
+				double  c = cos(angle) * (double)rope_magnitude, s = sin(angle) * (double)rope_magnitude,
+				       xa = (double)before[a], xb = (double)before[b];
 				assert_near("x", (size_t)a, (double)x[a], xa * c - xb * s, 3e-7);
 				assert_near("x", (size_t)b, (double)x[b], xb * c + xa * s, 3e-7);
 			}
@@ -362,6 +364,7 @@ static void rope_rotates(void **state)
 	for (int i = 0; i < 4; i++) {
 		rope_style = i & 1 ? HR_ROPE_NEOX : HR_ROPE_NORM;
 		rope_whole_head = i & 2;
+		rope_magnitude = i & 1 ? 1 : 1.19f;
 		for_all(check_rope, ROPE_ROWS);
 	}
 }
@@ -454,8 +457,8 @@ static void broken_shapes_are_refused(void **state)
 	assert_int_equal(t->activate(r.ops, r.stream, HR_ACT_SILU, x, x, x, -1), HR_EINVAL);
 	assert_int_equal(t->activate(r.ops, r.stream, HR_ACT_COUNT, x, x, x, 1), HR_EINVAL);
 	assert_int_equal(t->soft_cap(r.ops, r.stream, x, 0, 1), HR_EINVAL);
-	assert_int_equal(t->rope(r.ops, r.stream, x, 8, 1, 8, HR_ROPE_NORM, x, 5, &batch), HR_EINVAL);
-	assert_int_equal(t->rope(r.ops, r.stream, x, 7, 1, 8, HR_ROPE_NORM, x, 4, &batch), HR_EINVAL);
+	assert_int_equal(t->rope(r.ops, r.stream, x, 8, 1, 8, HR_ROPE_NORM, x, 5, 1, &batch), HR_EINVAL);
+	assert_int_equal(t->rope(r.ops, r.stream, x, 7, 1, 8, HR_ROPE_NORM, x, 4, 1, &batch), HR_EINVAL);
 	assert_int_equal(hr_ops_cpu_open(&ops, r.device, "mmx", &err), HR_EINVAL);
 	assert_non_null(strstr(err.message, "\"mmx\""));
 	assert_true(t->workspace_bytes(r.ops, 512, 4096, 4096) > 0);

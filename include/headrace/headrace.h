@@ -78,7 +78,11 @@ struct hr_model_info {
 	const char *chat_template; /* Jinja text, or NULL */
 	int         bos, eos;      /* token ids, -1: none */
 	float       rope_theta;
-	const char *rope_scaling; /* "none", "linear", "llama3" */
+	const char *rope_scaling; /* "none", "linear", "llama3", "yarn", "longrope" */
+	/* longrope (Phi-3 of 128k, Phi-4) has two lists of factors. A session takes the short one if its n_ctx is
+	 * at most this, else the long one, for all of its tokens, in short texts, too; so ask for no longer a
+	 * context than is needed. 0: no longrope. */
+	int rope_original_context;
 
 	bool        encoder;      /* for hr_session_classify() and hr_session_embed(); else for requests */
 	int         n_labels;     /* of its classifier */

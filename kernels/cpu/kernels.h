@@ -28,6 +28,7 @@ struct hr__rope_args { /* item: token */
 	enum hr_rope_style style;
 	const float       *inv_freq;
 	int32_t            n_freqs;
+	float              magnitude;
 	const int32_t     *pos;
 };
 

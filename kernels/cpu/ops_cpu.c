@@ -179,13 +179,14 @@ static int layer_norm(struct hr_ops *ops, struct hr_stream *stream, float *y, co
 
 static int rope(struct hr_ops *ops, struct hr_stream *stream, float *x, int64_t x_stride, int32_t n_heads,
                 int32_t head_dim, enum hr_rope_style style, const float *inv_freq, int32_t n_freqs,
-                const struct hr_batch *batch)
+                float magnitude, const struct hr_batch *batch)
 {
 	int64_t cols = (int64_t)n_heads * head_dim;
 	if (batch->n_tokens < 0 || n_heads < 1 || n_freqs < 0 || head_dim < 1 || n_freqs > head_dim / 2 ||
 	    x_stride < cols || head_dim > 1 << 16)
 		return HR_EINVAL;
-	struct hr__rope_args a = {x, x_stride, n_heads, head_dim, style, inv_freq, n_freqs, batch->pos};
+	struct hr__rope_args a = {x,        x_stride, n_heads,   head_dim,  style,
+	                          inv_freq, n_freqs,  magnitude, batch->pos};
 	return hr_host_launch(stream, kernels(ops)->rope, &a, sizeof(a), batch->n_tokens, grain_of(cols));
 }
 

@@ -51,7 +51,7 @@ int hr__cuda_layer_norm(struct hr_ops *ops, struct hr_stream *stream, float *y, 
                         const struct hr_weight *w, const struct hr_weight *bias, float eps, int32_t n);
 int hr__cuda_rope(struct hr_ops *ops, struct hr_stream *stream, float *x, int64_t x_stride, int32_t n_heads,
                   int32_t head_dim, enum hr_rope_style style, const float *inv_freq, int32_t n_freqs,
-                  const struct hr_batch *batch);
+                  float magnitude, const struct hr_batch *batch);
 int hr__cuda_kv_store(struct hr_ops *ops, struct hr_stream *stream, const struct hr_kv_layer *kv,
                       const float *k, int64_t k_stride, const float *v, int64_t v_stride,
                       const struct hr_batch *batch);

@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "base/mem.h"
 
+#include <math.h>
+
 /* Far above every model that exists, and small enough that products of two fit int32 or int64 everywhere. */
 static int check_sizes(const struct hr_hparams *h, const char *path, struct hr_error *err)
 {
@@ -46,7 +48,8 @@ static int check_rope(const struct hr_hparams *h, const char *path, struct hr_er
 	if (!(h->rope_theta > 0))
 		return hr__fail(err, HR_EFORMAT, "%s: the RoPE base is %g, but must be positive.", path,
 		                h->rope_theta);
-	if (h->rope_scaling != HR_ROPE_SCALING_NONE && !(h->rope_factor > 0))
+	bool has_factor = h->rope_scaling != HR_ROPE_SCALING_NONE && h->rope_scaling != HR_ROPE_SCALING_LONGROPE;
+	if (has_factor && !(h->rope_factor > 0))
 		return hr__fail(err, HR_EFORMAT, "%s: the RoPE scaling factor is %g, but must be positive.", path,
 		                h->rope_factor);
 	if (h->rope_scaling == HR_ROPE_SCALING_LLAMA3 &&
@@ -57,6 +60,27 @@ static int check_rope(const struct hr_hparams *h, const char *path, struct hr_er
 		    "%s: the llama3 RoPE scaling has the factors low %g and high %g for a context of %d; 0 < low < "
 		    "high and a positive context are needed.",
 		    path, h->rope_low_freq_factor, h->rope_high_freq_factor, h->rope_original_context);
+	if (h->rope_scaling == HR_ROPE_SCALING_YARN && !(h->rope_beta_fast > 0 && h->rope_beta_slow > 0 &&
+	                                                 h->rope_theta > 1 && h->rope_original_context > 0))
+		return hr__fail(
+		    err, HR_EFORMAT,
+		    "%s: the yarn RoPE scaling has the betas %g and %g for a base of %g and a context of %d; a base "
+		    "above 1 and positive numbers are needed.",
+		    path, h->rope_beta_fast, h->rope_beta_slow, h->rope_theta, h->rope_original_context);
+	if (!(h->rope_magnitude >= 0 && h->rope_magnitude < 1e6f))
+		return hr__fail(err, HR_EFORMAT,
+		                "%s: RoPE multiplies by %g (the attention factor), which makes no sense.", path,
+		                h->rope_magnitude);
+	return 0;
+}
+
+int hr__rope_check_factors(const float *factors, int n, const char *path, const char *what,
+                           struct hr_error *err)
+{
+	for (int i = 0; i < n; i++)
+		if (!(factors[i] > 0 && factors[i] < INFINITY))
+			return hr__fail(err, HR_EFORMAT, "%s: factor %d of \"%s\" is %g; positive numbers are needed.",
+			                path, i, what, factors[i]);
 	return 0;
 }
 

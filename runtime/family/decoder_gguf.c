@@ -2,7 +2,7 @@
  *
  * Keys are the architecture's name, a dot and a suffix. What is missing and
  * cannot be inferred is an error; what changes the computation in a way that the
- * forward pass does not have (experts, YaRN, per-layer sizes) is refused by name. */
+ * forward pass does not have (experts, per-layer sizes) is refused by name. */
 #include "runtime/family/family.h"
 
 #include "base/error.h"
@@ -42,7 +42,36 @@ static int get_float(struct keys *k, const char *suffix, float *out)
 	return hr_gguf_get_f32(k->g, key_of(k, suffix), out, k->err);
 }
 
-/* Linear is what a factor without a type means; Llama 3's scaling comes as a tensor instead. */
+/* llama.cpp reads the factor of the attention out of one key, its converter writes that of a config.json
+ * under another. */
+static int read_yarn(struct keys *k, struct hr_hparams *h)
+{
+	float extrapolation = 1, magnitude = 0;
+	h->rope_beta_fast = 32;
+	h->rope_beta_slow = 1;
+	int rc = get_float(k, "rope.scaling.yarn_beta_fast", &h->rope_beta_fast);
+	if (rc >= 0)
+		rc = get_float(k, "rope.scaling.yarn_beta_slow", &h->rope_beta_slow);
+	if (rc >= 0)
+		rc = get_float(k, "rope.scaling.yarn_ext_factor", &extrapolation);
+	if (rc >= 0)
+		rc = get_float(k, "rope.scaling.yarn_attn_factor", &magnitude);
+	if (rc < 0)
+		return rc;
+	if (extrapolation >= 0 && extrapolation != 1) /* below 0: not said */
+		return hr__fail(k->err, HR_EUNSUPPORTED,
+		                "%s: the extrapolation factor of its yarn RoPE scaling is %g; only 1 is supported.",
+		                k->g->path, (double)extrapolation);
+	h->rope_scaling = HR_ROPE_SCALING_YARN;
+	h->rope_magnitude =
+	    rc ? magnitude
+	       : hr__rope_yarn_magnitude(h->rope_factor, 1) * (h->rope_magnitude != 0 ? h->rope_magnitude : 1);
+	h->rope_original_context = h->rope_original_context ? h->rope_original_context : h->n_ctx_train;
+	return 0;
+}
+
+/* Linear is what a factor without a type means. Llama 3's scaling comes as a tensor, and longrope's lists
+ * do, often without the type: see hr__checkpoint_open_gguf(). */
 static int read_rope_scaling(struct keys *k, struct hr_hparams *h)
 {
 	const char *type = "linear";
@@ -50,24 +79,27 @@ static int read_rope_scaling(struct keys *k, struct hr_hparams *h)
 	int         rc = hr_gguf_get_string(k->g, key_of(k, "rope.scaling.type"), &type, k->err);
 	if (rc < 0)
 		return rc;
-	if (strcmp(type, "none") == 0)
+	bool yarn = strcmp(type, "yarn") == 0;
+	if (strcmp(type, "longrope") == 0)
+		h->rope_scaling = HR_ROPE_SCALING_LONGROPE;
+	if (strcmp(type, "none") == 0 || strcmp(type, "longrope") == 0)
 		return 0;
-	if (strcmp(type, "linear") != 0)
+	if (strcmp(type, "linear") != 0 && !yarn)
 		return hr__fail(
 		    k->err, HR_EUNSUPPORTED,
-		    "%s: the RoPE scaling '%s' is not supported; supported are none, linear, and the factors of "
-		    "Llama 3 (a tensor rope_freqs.weight).",
+		    "%s: the RoPE scaling '%s' is not supported; supported are none, linear, yarn, longrope, and the "
+		    "factors of Llama 3 (a tensor rope_freqs.weight).",
 		    k->g->path, type);
 	rc = get_float(k, "rope.scaling.factor", &factor);
 	if (rc == 0)
 		rc = get_float(k, "rope.scale_linear", &factor); /* the key of older files */
 	if (rc < 0)
 		return rc;
-	if (factor != 0 && factor != 1) {
+	if (yarn || (factor != 0 && factor != 1)) {
 		h->rope_scaling = HR_ROPE_SCALING_LINEAR;
-		h->rope_factor = factor;
+		h->rope_factor = factor != 0 ? factor : 1;
 	}
-	return 0;
+	return yarn ? read_yarn(k, h) : 0;
 }
 
 static int read_rope(struct keys *k, struct hr_hparams *h)
@@ -82,6 +114,8 @@ static int read_rope(struct keys *k, struct hr_hparams *h)
 		rc = get_float(k, "rope.freq_base", &h->rope_theta);
 	if (rc >= 0)
 		rc = get_int(k, "rope.scaling.original_context_length", &h->rope_original_context);
+	if (rc >= 0)
+		rc = get_float(k, "rope.scaling.attn_factor", &h->rope_magnitude);
 	if (rc >= 0)
 		rc = read_rope_scaling(k, h);
 	return rc < 0 ? rc : 0;

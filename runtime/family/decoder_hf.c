@@ -1,8 +1,5 @@
 /* The llama line's hyperparameters out of a config.json, read as Transformers
- * reads it: the same defaults for what is left out, null as absent.
- *
- * RoPE stands in one of three places: rope_theta with rope_scaling (the type under
- * "rope_type" or the older "type"), or both in rope_parameters. An option that
+ * reads it: the same defaults for what is left out, null as absent. An option that
  * the forward pass does not have is refused by name, never ignored. */
 #include "runtime/family/family.h"
 
@@ -16,86 +13,6 @@ int hr__hf_fail_option(const struct hr_json *j, const char *key, const char *val
 {
 	return hr__fail(err, HR_EUNSUPPORTED, "%s: \"%s\" is %s, which is not supported; %s.", j->path, key,
 	                value, supported);
-}
-
-/* ---- RoPE ---------------------------------------------------------------- */
-
-static int read_llama3(struct hr_hparams *h, const struct hr_json *rope, struct hr_error *err)
-{
-	h->rope_scaling = HR_ROPE_SCALING_LLAMA3;
-	int rc = hr__json_float(rope, "low_freq_factor", &h->rope_low_freq_factor, err);
-	if (rc > 0)
-		rc = hr__json_float(rope, "high_freq_factor", &h->rope_high_freq_factor, err);
-	if (rc > 0)
-		rc = hr__json_int(rope, "original_max_position_embeddings", &h->rope_original_context, err);
-	if (rc == 0)
-		return hr__fail(err, HR_EFORMAT,
-		                "%s: the llama3 RoPE scaling needs \"low_freq_factor\", \"high_freq_factor\" and "
-		                "\"original_max_position_embeddings\"; one of them is missing.",
-		                rope->path);
-	return rc < 0 ? rc : 0;
-}
-
-/* `rope`: the object rope_scaling or rope_parameters. */
-static int read_scaling(struct hr_hparams *h, const struct hr_json *rope, struct hr_error *err)
-{
-	const char *type = "default";
-	int         rc = hr__json_string(rope, "rope_type", &type, err);
-	if (rc == 0)
-		rc = hr__json_string(rope, "type", &type, err);
-	if (rc >= 0)
-		rc = hr__json_float(rope, "rope_theta", &h->rope_theta, err);
-	if (rc < 0)
-		return rc;
-	if (strcmp(type, "default") == 0)
-		return 0;
-	bool linear = strcmp(type, "linear") == 0;
-	if (!linear && strcmp(type, "llama3") != 0)
-		return hr__fail(
-		    err, HR_EUNSUPPORTED,
-		    "%s: the RoPE scaling '%s' is not supported; supported are default, linear and llama3.",
-		    rope->path, type);
-	rc = hr__json_float(rope, "factor", &h->rope_factor, err);
-	if (rc == 0)
-		return hr__fail(err, HR_EFORMAT, "%s: the RoPE scaling '%s' has no \"factor\".", rope->path, type);
-	if (rc < 0)
-		return rc;
-	if (!linear)
-		return read_llama3(h, rope, err);
-	h->rope_scaling = HR_ROPE_SCALING_LINEAR;
-	return 0;
-}
-
-int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, float theta, float partial,
-                     struct hr_error *err)
-{
-	h->rope_style = HR_ROPE_NEOX;
-	h->rope_theta = theta;
-	int rc = hr__json_float(config, "rope_theta", &h->rope_theta, err);
-	if (rc >= 0)
-		rc = hr__json_float(config, "partial_rotary_factor", &partial, err);
-	if (rc < 0)
-		return rc;
-	if (!(partial > 0 && partial <= 1))
-		return hr__fail(err, HR_EFORMAT,
-		                "%s: \"partial_rotary_factor\" is %g, but a share of a head is needed.", config->path,
-		                (double)partial);
-	h->n_rot = (int32_t)((float)h->head_dim * partial);
-	static const char *const places[] = {"rope_parameters", "rope_scaling"};
-	for (int i = 0; i < 2; i++) {
-		const json_t *object = json_object_get(config->object, places[i]);
-		if (!object || json_is_null(object))
-			continue;
-		if (!json_is_object(object))
-			return hr__fail(err, HR_EFORMAT, "%s: \"%s\" must be an object or null.", config->path,
-			                places[i]);
-		if (json_is_object(json_object_get(object, "full_attention")))
-			return hr__hf_fail_option(config, places[i], "different for different layers", "one for all is",
-			                          err);
-		struct hr_json rope = {.path = config->path, .object = object};
-		return read_scaling(h, &rope, err);
-	}
-	return 0;
 }
 
 /* ---- Sizes --------------------------------------------------------------------- */

@@ -32,6 +32,8 @@ const struct hr_role hr_line_end_roles[] = {
     {"output_norm.bias", "model.norm.bias", 0, HR_DIM_EMBD, HR_END(final_norm_bias), HR_NORM_BIAS},
     {"output.weight", "lm_head.weight", HR_DIM_VOCAB, HR_DIM_EMBD, HR_END(head), HR_HEAD},
     {"rope_freqs.weight", NULL, 0, HR_DIM_HALF_ROT, HR_END(rope_factors), HR_ROPE_FACTORS},
+    {"rope_factors_short.weight", NULL, 0, HR_DIM_HALF_ROT, HR_END(rope_short), HR_LONGROPE_FACTORS},
+    {"rope_factors_long.weight", NULL, 0, HR_DIM_HALF_ROT, HR_END(rope_long), HR_LONGROPE_FACTORS},
     {0},
 };
 /* clang-format on */

@@ -32,7 +32,9 @@ const char *hr_family_gguf_arch(const struct hr_family *f)
 static struct hr_decoder begin(const struct hr_family *f)
 {
 	struct hr_decoder d = {.family = f,
-	                       .has = {[HR_FFN_NORM] = HR_REQUIRED, [HR_ROPE_FACTORS] = HR_OPTIONAL}};
+	                       .has = {[HR_FFN_NORM] = HR_REQUIRED,
+	                               [HR_ROPE_FACTORS] = HR_OPTIONAL,
+	                               [HR_LONGROPE_FACTORS] = HR_OPTIONAL}};
 	snprintf(d.hparams.family, sizeof d.hparams.family, "%s", f->name);
 	return d;
 }
@@ -41,6 +43,8 @@ static int finish(struct hr_decoder *d, const char *path, struct hr_error *err)
 {
 	struct hr_hparams *h = &d->hparams;
 	int                rc = hr__decoder_check(d, path, err);
+	if (h->rope_magnitude == 0)
+		h->rope_magnitude = 1;
 	if (h->embedding_scale == 0)
 		h->embedding_scale = 1;
 	if (h->attention_scale == 0)

@@ -29,6 +29,7 @@ enum hr_feature {
 	HR_FINAL_NORM,
 	HR_HEAD,
 	HR_ROPE_FACTORS,
+	HR_LONGROPE_FACTORS,
 	HR_FEATURE_COUNT
 };
 
@@ -124,7 +125,8 @@ const struct hr_family *hr_family_of_name(const char *name);
 /* What a GGUF of this family says it is; NULL: there are none. */
 const char *hr_family_gguf_arch(const struct hr_family *family);
 
-/* ---- What decoders have in common: decoder_gguf.c, decoder_hf.c, decoder_check.c ------------------- */
+/* ---- What decoders have in common: decoder_gguf.c, decoder_hf.c, rope_hf.c, decoder_check.c ---------------
+ */
 
 /* Of the llama line, all but rope_style and the biases. */
 int hr__decoder_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, const char *arch,
@@ -146,6 +148,11 @@ int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
 /* `theta`, `partial`: where the config doesn't say. After the heads. */
 int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, float theta, float partial,
                      struct hr_error *err);
+/* What YaRN multiplies cos and sin with, if nobody says otherwise. */
+float hr__rope_yarn_magnitude(float factor, float mscale);
+/* HR_EFORMAT, naming `what`: a factor that is not positive. */
+int hr__rope_check_factors(const float *factors, int n, const char *path, const char *what,
+                           struct hr_error *err);
 /* What a config.json calls the sizes and the activation. */
 struct hr_size_keys {
 	const char *n_layers, *n_embd, *n_heads;

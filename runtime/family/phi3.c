@@ -25,6 +25,7 @@ static int from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_er
 
 static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr_error *err)
 {
+	d->hparams.rope_original_context = 4096;
 	static const struct hr_decoder_defaults defaults = {.n_ctx_train = 4096, .partial_rotary = 1};
 	int rc = hr__json_int(config, "sliding_window", &d->hparams.sliding_window, err);
 	return rc < 0 ? rc : hr__decoder_from_hf(d, config, &defaults, err);

@@ -66,7 +66,8 @@ static int check_shape(const struct binding *b, const struct hr_role *role, cons
 static int check_type(const struct binding *b, const struct hr_role *role, const struct hr_tensor *t)
 {
 	const struct hr_type_info *type = hr_type_info(t->type);
-	if (role->feature == HR_ROPE_FACTORS && t->type != HR_TYPE_F32)
+	bool is_factors = role->feature == HR_ROPE_FACTORS || role->feature == HR_LONGROPE_FACTORS;
+	if (is_factors && t->type != HR_TYPE_F32)
 		return hr__fail(b->err, HR_EUNSUPPORTED,
 		                "%s: tensor '%s' has the type %s; only f32 is supported for it.", file_of(b, t),
 		                t->name, type->name);

@@ -34,7 +34,15 @@ struct hr_tensor {
 	uint64_t              column_stride; /* of a view of a matrix stored by columns, see hr_weight; else 0 */
 };
 
-enum hr_rope_scaling { HR_ROPE_SCALING_NONE, HR_ROPE_SCALING_LINEAR, HR_ROPE_SCALING_LLAMA3 };
+enum hr_rope_scaling {
+	HR_ROPE_SCALING_NONE,
+	HR_ROPE_SCALING_LINEAR,
+	HR_ROPE_SCALING_LLAMA3,
+	HR_ROPE_SCALING_YARN,
+	HR_ROPE_SCALING_LONGROPE,
+};
+
+enum { HR_MAX_ROPE_FACTORS = 256 }; /* pairs of a head that LONGROPE can have a factor for */
 
 enum { HR_MAX_LAYERS = 4096 };
 
@@ -68,7 +76,12 @@ struct hr_hparams {
 	enum hr_rope_scaling rope_scaling;
 	/* LLAMA3 is config.json's; a GGUF of Llama 3.1 has NONE and a tensor of factors instead. */
 	float   rope_factor, rope_low_freq_factor, rope_high_freq_factor;
+	float   rope_beta_fast, rope_beta_slow; /* YARN */
+	float   rope_magnitude;                 /* of what is rotated; 0 becomes 1 */
 	int32_t rope_original_context;
+	/* LONGROPE: frequency i is divided by [i], one list for contexts of up to rope_original_context tokens,
+	 * the other for longer ones. */
+	float rope_short[HR_MAX_ROPE_FACTORS], rope_long[HR_MAX_ROPE_FACTORS];
 
 	int32_t sliding_window;                 /* 0: none */
 	uint8_t full_layers[HR_MAX_LAYERS / 8]; /* bit i: layer i does not slide, though others do */
@@ -119,7 +132,9 @@ static inline bool hr_layer_slides(const struct hr_hparams *h, int layer)
 	X(dense_bias)                                                                                            \
 	X(head)                                                                                                  \
 	X(head_bias)                                                                                             \
-	X(rope_factors)
+	X(rope_factors)                                                                                          \
+	X(rope_short)                                                                                            \
+	X(rope_long)
 
 /* Indexes of tensors[] below, -1: absent. Shapes have been checked against hparams. */
 #define HR_X(name) int name;

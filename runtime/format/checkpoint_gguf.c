@@ -138,6 +138,35 @@ static int read_vocab(struct hr_checkpoint *c, const struct hr_gguf *g, struct h
 	return 0;
 }
 
+static int read_factors(const struct hr_checkpoint *c, int tensor, float *factors, struct hr_error *err)
+{
+	const struct hr_tensor *t = &c->tensors[tensor];
+	if (t->shape[0] > HR_MAX_ROPE_FACTORS)
+		return hr__fail(err, HR_EUNSUPPORTED, "%s: '%s' has %d factors; up to %d are supported.", c->path,
+		                t->name, c->hparams.n_rot / 2, HR_MAX_ROPE_FACTORS);
+	int rc = hr_file_read_exact(t->file, t->offset, factors, (size_t)t->bytes, err);
+	return rc ? rc : hr__rope_check_factors(factors, c->hparams.n_rot / 2, c->path, t->name, err);
+}
+
+/* The two lists of longrope. Whether there are any is for the tensors to say. */
+static int read_longrope(struct hr_checkpoint *c, struct hr_error *err)
+{
+	struct hr_hparams           *h = &c->hparams;
+	const struct hr_end_tensors *e = &c->ends;
+	if (h->rope_scaling != HR_ROPE_SCALING_LONGROPE && e->rope_short < 0 && e->rope_long < 0)
+		return 0;
+	if (e->rope_short < 0 || e->rope_long < 0)
+		return hr__fail(err, HR_EFORMAT,
+		                "%s: the longrope RoPE scaling needs a tensor '%s', which is missing; the model is "
+		                "incomplete.",
+		                c->path,
+		                e->rope_short < 0 ? "rope_factors_short.weight" : "rope_factors_long.weight");
+	h->rope_scaling = HR_ROPE_SCALING_LONGROPE;
+	h->rope_original_context = h->rope_original_context ? h->rope_original_context : h->n_ctx_train;
+	int rc = read_factors(c, e->rope_short, h->rope_short, err);
+	return rc ? rc : read_factors(c, e->rope_long, h->rope_long, err);
+}
+
 int hr__checkpoint_open_gguf(struct hr_checkpoint *c, struct hr_error *err)
 {
 	struct hr_gguf        g = {0};
@@ -167,6 +196,8 @@ int hr__checkpoint_open_gguf(struct hr_checkpoint *c, struct hr_error *err)
 		rc = open_shards(c, &list, &g, count, err);
 	if (!rc)
 		rc = hr__checkpoint_bind(c, &list, &d, err);
+	if (!rc)
+		rc = read_longrope(c, err);
 	if (!rc && c->hparams.encoder)
 		rc = hr__encoder_use_read_gguf(&c->use, &g, c->hparams.n_labels, err);
 	if (!rc)

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "runtime/family/family.h"
 #include "runtime/tokenizer/internal.h"
 
 #include <stdio.h>
@@ -42,6 +43,22 @@ static void put_float(struct keys *k, const char *suffix, float value)
 		hr_gguf_write_f32(k->w, key_of(k, suffix), value);
 }
 
+/* The magnitude twice, where it is not the usual one: as llama.cpp reads it, and as its converter and we do,
+ * to the last bit. */
+static void write_yarn(struct keys *k, const struct hr_hparams *h)
+{
+	float usual = hr__rope_yarn_magnitude(h->rope_factor, 1);
+	hr_gguf_write_string(k->w, key_of(k, "rope.scaling.type"), "yarn");
+	put_float(k, "rope.scaling.factor", h->rope_factor);
+	put_int(k, "rope.scaling.original_context_length", h->rope_original_context);
+	put_float(k, "rope.scaling.yarn_beta_fast", h->rope_beta_fast);
+	put_float(k, "rope.scaling.yarn_beta_slow", h->rope_beta_slow);
+	if (h->rope_magnitude == usual)
+		return;
+	put_float(k, "rope.scaling.yarn_attn_factor", h->rope_magnitude);
+	put_float(k, "rope.scaling.attn_factor", h->rope_magnitude / usual);
+}
+
 static void write_rope(struct keys *k, const struct hr_hparams *h)
 {
 	if (!h->n_rot)
@@ -52,6 +69,12 @@ static void write_rope(struct keys *k, const struct hr_hparams *h)
 	if (h->rope_scaling == HR_ROPE_SCALING_LINEAR) {
 		hr_gguf_write_string(k->w, key_of(k, "rope.scaling.type"), "linear");
 		put_float(k, "rope.scaling.factor", h->rope_factor);
+	} else if (h->rope_scaling == HR_ROPE_SCALING_YARN) {
+		write_yarn(k, h);
+	} else if (h->rope_scaling == HR_ROPE_SCALING_LONGROPE) {
+		hr_gguf_write_string(k->w, key_of(k, "rope.scaling.type"), "longrope");
+		put_int(k, "rope.scaling.original_context_length", h->rope_original_context);
+		put_float(k, "rope.scaling.attn_factor", h->rope_magnitude);
 	}
 }
 

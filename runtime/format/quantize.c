@@ -188,7 +188,7 @@ static int write_header(struct making *m)
 }
 
 /* What of two descriptions must be the same. Norms, the order of RoPE's pairs and Llama 3's
- * scaling are expressed by other tensors. */
+ * scaling are expressed by other tensors; so are the factors of longrope. */
 static const char *difference(const struct hr_hparams *a, const struct hr_hparams *b)
 {
 #define COMPARE(field)                                                                                       \
@@ -217,10 +217,15 @@ static const char *difference(const struct hr_hparams *a, const struct hr_hparam
 		COMPARE(rope_theta);
 		COMPARE(rope_theta_sliding);
 	}
-	if (a->rope_scaling == HR_ROPE_SCALING_LINEAR || b->rope_scaling == HR_ROPE_SCALING_LINEAR) {
+	if (a->rope_scaling != HR_ROPE_SCALING_NONE && a->rope_scaling != HR_ROPE_SCALING_LLAMA3) {
 		COMPARE(rope_scaling);
 		COMPARE(rope_factor);
+		COMPARE(rope_beta_fast);
+		COMPARE(rope_beta_slow);
+		COMPARE(rope_magnitude);
 	}
+	if (a->rope_scaling == HR_ROPE_SCALING_YARN || a->rope_scaling == HR_ROPE_SCALING_LONGROPE)
+		COMPARE(rope_original_context);
 #undef COMPARE
 	return memcmp(a->full_layers, b->full_layers, sizeof a->full_layers) ? "the layers that slide" : NULL;
 }

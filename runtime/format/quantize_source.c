@@ -6,7 +6,7 @@
  *   gpt_neox  q, k and v of each head taken apart
  *   gpt2      matrices transposed, which are stored by columns
  *   gemma     1 added to the weights of norms
- *   Llama 3's scaling of RoPE becomes a tensor of factors
+ *   Llama 3's scaling of RoPE becomes a tensor of factors, and the lists of longrope two
  * All of this moves whole rows (or columns), so that any part of a tensor can be made on its own. */
 #include "runtime/format/quantize.h"
 
@@ -169,16 +169,32 @@ static int add_end(const struct listing *l, const struct hr_role *role)
 	return add_weight(l, role, role->gguf, index, false);
 }
 
+static int add_values(const struct listing *l, const char *name, const float *values, int n)
+{
+	struct hr_output *o = add(l->list, name);
+	if (!o)
+		return fail_memory(l->c, l->err);
+	o->values = values;
+	o->n_dims = 1;
+	o->shape[0] = (uint64_t)n;
+	o->type = HR_TYPE_F32;
+	set_rows(o);
+	return 0;
+}
+
 /* What each frequency is divided by, after Transformers' _compute_llama3_parameters(). */
 static int add_rope_factors(const struct listing *l)
 {
 	const struct hr_hparams *h = &l->c->hparams;
 	int                      n = h->n_rot / 2;
+	if (h->rope_scaling == HR_ROPE_SCALING_LONGROPE) {
+		int rc = add_values(l, "rope_factors_long.weight", h->rope_long, n);
+		return rc ? rc : add_values(l, "rope_factors_short.weight", h->rope_short, n);
+	}
 	if (h->rope_scaling != HR_ROPE_SCALING_LLAMA3)
 		return 0;
-	struct hr_output *o = add(l->list, "rope_freqs.weight");
-	float            *factors = l->list->rope_factors = hr__calloc((size_t)n, sizeof *factors);
-	if (!o || !factors)
+	float *factors = l->list->rope_factors = hr__calloc((size_t)n, sizeof *factors);
+	if (!factors)
 		return fail_memory(l->c, l->err);
 	double context = h->rope_original_context, low = h->rope_low_freq_factor, high = h->rope_high_freq_factor;
 	for (int i = 0; i < n; i++) {
@@ -187,12 +203,7 @@ static int add_rope_factors(const struct listing *l)
 		smooth = smooth < 0 ? 0 : smooth > 1 ? 1 : smooth;
 		factors[i] = (float)(1 / ((1 - smooth) / (double)h->rope_factor + smooth));
 	}
-	o->values = factors;
-	o->n_dims = 1;
-	o->shape[0] = (uint64_t)n;
-	o->type = HR_TYPE_F32;
-	set_rows(o);
-	return 0;
+	return add_values(l, "rope_freqs.weight", factors, n);
 }
 
 static int list_hf(struct hr_outputs *list, const struct hr_checkpoint *c, struct hr_error *err)
