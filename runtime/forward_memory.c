@@ -60,11 +60,12 @@ size_t hr__forward_int_count(const struct hr_dims *d)
 /* Split the int block at `ints` into its arrays. */
 static void split_ints(const struct hr_dims *d, int32_t *ints, int32_t **arrays[9])
 {
-	size_t n = (size_t)d->n_pass, encoder = d->encoder ? n : 0, out = (size_t)d->n_outputs;
-	size_t counts[9] = {n, n, n, encoder, encoder, out, out, out, 0};
+	size_t    n = (size_t)d->n_pass, encoder = d->encoder ? n : 0, out = (size_t)d->n_outputs;
+	size_t    counts[9] = {n, n, n, encoder, encoder, out, out, out, 0};
+	uintptr_t at = (uintptr_t)ints; /* 0 while only sizes are asked for */
 	for (int i = 0; i < 9; i++) {
-		*arrays[i] = ints;
-		ints += counts[i];
+		*arrays[i] = (int32_t *)at;
+		at += counts[i] * sizeof *ints;
 	}
 }
 
