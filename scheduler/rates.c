@@ -108,6 +108,7 @@ static struct hr_sim_pipeline pipeline_of(const struct hr_plan_request *request,
 	return (struct hr_sim_pipeline){
 	    .host_addressable = request->host_addressable,
 	    .slots = p->slots,
+	    .slot_bytes = p->slot_bytes,
 	    .staging_buffers = p->staging_buffers,
 	    .read_depth = p->read_depth,
 	    .chunk_bytes = p->chunk_bytes,

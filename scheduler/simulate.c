@@ -5,22 +5,23 @@
  * events is needed: when the walk comes to a layer, all that its reads, copies and kernels
  * can wait for lies behind it, and each begins at the latest of those times.
  *
- *     fetcher  opens a slot when it is EMPTY (direct: and its last kernel has ended, guard 2),
+ *     fetcher  opens a place when it is EMPTY (direct: and its last kernel has ended, guard 2),
  *              takes a buffer when the copy out of it is complete (guard 1), submits
  *     disk     at most read_depth reads in flight, their bytes one after the other
  *     copier   puts a copy on the copy stream when its read is over, in order
- *     link     one copy at a time; into a slot only after its last kernel (guard 2, staged)
- *     host     acquires in order; on a staged device it runs ahead of the kernels, so a slot
+ *     link     one copy at a time; into a place only after its last kernel (guard 2, staged)
+ *     host     acquires in order; on a staged device it runs ahead of the kernels, so a place
  *              is EMPTY to the fetcher before it is free to the link
  *     compute  the kernels of a layer when host, link and the layer before are done
  *
- * The rings of window.c are here rings of times. The chunks of a large layer soon follow each other at
- * a steady pace: after one more round of the rings everything is where it was, and so much later. The
- * rounds that are left are then skipped, all but the last. */
+ * Layers lie in the slots as in window.c (ring.h); its other rings are here rings of times. The chunks of a
+ * large layer soon follow each other at a steady pace: after one more round of the rings everything is where
+ * it was, and so much later. The rounds that are left are then skipped, all but the last. */
 #include "scheduler/simulate.h"
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "scheduler/ring.h"
 
 #include <math.h>
 
@@ -31,7 +32,7 @@
 
 enum { N_CLOCKS = 4 }; /* of fetcher, disk, copier and link */
 
-struct slot {
+struct place {
 	double emptied_ns;  /* the host released it */
 	double released_ns; /* its last kernel ended */
 };
@@ -40,12 +41,13 @@ struct simulation {
 	const struct hr_sim_pipeline *p;
 	const struct hr_sim_layer    *layers;
 	int                           n_layers;
-	struct slot                  *slots;
-	double                       *buffers; /* [n_buffers] until when each is taken */
-	double                       *reads;   /* [read_depth] ends of the last reads */
-	double                       *before;  /* [N_CLOCKS + n_buffers + read_depth] see end_round() */
+	struct hr_ring                ring;
+	struct place                  places[HR_RING_MAX_PLACES]; /* of use k: [k % ring.n_places] */
+	double                       *buffers;                    /* [n_buffers] until when each is taken */
+	double                       *reads;                      /* [read_depth] ends of the last reads */
+	double                       *before; /* [N_CLOCKS + n_buffers + read_depth] see end_round() */
 	int                           n_buffers;
-	int                           slot, buffer, read; /* the next of each ring */
+	int                           buffer, read; /* the next of each ring */
 
 	double fetcher_ns, disk_ns, copier_ns, link_ns, host_ns, compute_ns; /* the clocks */
 
@@ -90,17 +92,17 @@ static double copy_chunk(struct simulation *s, int layer, double bytes, double t
 	return s->link_ns;
 }
 
-/* One chunk into `slot`; when the device has it. */
-static double bring_chunk(struct simulation *s, const struct slot *slot, int layer, double bytes)
+/* One chunk to where `last` lay; when the device has it. */
+static double bring_chunk(struct simulation *s, const struct place *last, int layer, double bytes)
 {
 	if (s->layers[layer].tier == HR_TIER_HOST)
-		return copy_chunk(s, layer, bytes, s->fetcher_ns, slot->released_ns);
+		return copy_chunk(s, layer, bytes, s->fetcher_ns, last->released_ns);
 	double *buffer = &s->buffers[s->buffer];
 	s->buffer = next(s->buffer, s->n_buffers);
 	s->fetcher_ns = max(s->fetcher_ns, *buffer);
 	*buffer = read_chunk(s, layer, bytes);
 	if (!s->p->host_addressable)
-		*buffer = copy_chunk(s, layer, bytes, *buffer, slot->released_ns);
+		*buffer = copy_chunk(s, layer, bytes, *buffer, last->released_ns);
 	return *buffer;
 }
 
@@ -144,21 +146,21 @@ static void skip(struct simulation *s, int layer, double ns)
 		s->reads[i] += ns;
 }
 
-/* Bring a streamed layer into `slot`; when the device has it. The host knows at copier_ns
+/* Bring a streamed layer to where `last` lay; when the device has it. The host knows at copier_ns
  * (staged), or then (direct). */
-static double fill(struct simulation *s, const struct slot *slot, int layer)
+static double fill(struct simulation *s, const struct place *last, int layer)
 {
 	const struct hr_sim_pipeline *p = s->p;
 	uint64_t chunks = s->layers[layer].bytes / p->chunk_bytes, rest = s->layers[layer].bytes % p->chunk_bytes;
 	uint64_t round = (uint64_t)(s->n_buffers > p->read_depth ? s->n_buffers : p->read_depth);
 	double   ready = 0;
-	s->fetcher_ns = max(s->fetcher_ns, p->host_addressable ? slot->released_ns : slot->emptied_ns);
+	s->fetcher_ns = max(s->fetcher_ns, p->host_addressable ? last->released_ns : last->emptied_ns);
 	s->before[0] = s->before[1] = NAN; /* no round of this layer has ended */
 	while (chunks) {
 		uint64_t n = chunks < round ? chunks : round;
 		chunks -= n;
 		while (n--)
-			ready = bring_chunk(s, slot, layer, (double)p->chunk_bytes);
+			ready = bring_chunk(s, last, layer, (double)p->chunk_bytes);
 		if (chunks < round || s->every_chunk)
 			continue;
 		double later = end_round(s), rounds = later > 0 ? (double)(chunks / round) : 0;
@@ -166,7 +168,7 @@ static double fill(struct simulation *s, const struct slot *slot, int layer)
 		ready += rounds * later;
 		chunks -= (uint64_t)rounds * round;
 	}
-	return rest ? bring_chunk(s, slot, layer, (double)rest) : ready;
+	return rest ? bring_chunk(s, last, layer, (double)rest) : ready;
 }
 
 static void compute(struct simulation *s, int layer, double ready, bool streamed)
@@ -179,19 +181,26 @@ static void compute(struct simulation *s, int layer, double ready, bool streamed
 	tell(s, HR_LANE_COMPUTE, layer, begin, s->compute_ns);
 }
 
+static struct place *place_of(struct simulation *s, uint64_t use)
+{
+	return &s->places[use % (uint64_t)s->ring.n_places];
+}
+
 static void run_layer(struct simulation *s, int layer)
 {
+	static const struct place nothing;
 	if (s->layers[layer].tier == HR_TIER_DEVICE) {
 		compute(s, layer, 0, false);
 		return;
 	}
-	struct slot *slot = &s->slots[s->slot];
-	s->slot = next(s->slot, s->p->slots);
-	double ready = fill(s, slot, layer);
+	uint64_t n_over = s->ring.n_over;
+	hr_ring_place(&s->ring, s->layers[layer].bytes);
+	bool          vacates = s->ring.n_over > n_over;
+	struct place *place = place_of(s, s->ring.n_uses - 1);
+	double        ready = fill(s, vacates ? place_of(s, s->ring.n_over - 1) : &nothing, layer);
 	s->host_ns = max(s->host_ns, s->p->host_addressable ? ready : s->copier_ns);
 	compute(s, layer, ready, true);
-	slot->emptied_ns = s->host_ns;
-	slot->released_ns = s->compute_ns;
+	*place = (struct place){.emptied_ns = s->host_ns, .released_ns = s->compute_ns};
 }
 
 static void run_pass(struct simulation *s)
@@ -228,18 +237,29 @@ void hr_sim_ceiling(struct hr_sim_result *r, const struct hr_sim_pipeline *p,
 static int check(const struct hr_sim_pipeline *p, const struct hr_sim_layer *layers, int n_layers,
                  struct hr_error *err)
 {
-	bool reads = false, copies = false;
+	bool reads = false, copies = false, fits = true;
 	for (int i = 0; i < n_layers; i++) {
+		fits &= layers[i].tier == HR_TIER_DEVICE || (layers[i].bytes > 0 && layers[i].bytes <= p->slot_bytes);
 		reads |= layers[i].tier == HR_TIER_DISK;
 		copies |= layers[i].tier != HR_TIER_DEVICE && !p->host_addressable;
 	}
-	if ((reads || copies) && (p->slots < 1 || !p->chunk_bytes))
+	if (!fits || ((reads || copies) && (p->slots < 1 || !p->chunk_bytes)))
 		return hr__fail(err, HR_EINVAL, "A pass that streams layers needs a slot and a chunk size.");
 	if (reads && (!(p->disk_rate > 0) || p->read_depth < 1))
 		return hr__fail(err, HR_EINVAL, "A pass that reads needs a disk rate and a read depth above zero.");
 	if (copies && (!(p->link_rate > 0) || p->staging_buffers < (reads ? 1 : 0)))
 		return hr__fail(err, HR_EINVAL, "A pass that copies needs a link rate above zero and staging.");
 	return 0;
+}
+
+static void init_ring(struct simulation *s)
+{
+	uint64_t smallest = s->p->slot_bytes;
+	for (int i = 0; i < s->n_layers; i++)
+		if (s->layers[i].tier != HR_TIER_DEVICE && s->layers[i].bytes < smallest)
+			smallest = s->layers[i].bytes;
+	if (s->p->slots)
+		hr_ring_init(&s->ring, s->p->slots, s->p->slot_bytes, smallest);
 }
 
 int hr_simulate(struct hr_sim_result *result, const struct hr_sim_pipeline *p,
@@ -253,11 +273,11 @@ int hr_simulate(struct hr_sim_result *result, const struct hr_sim_pipeline *p,
 	    .p = p, .layers = layers, .n_layers = n_layers, .every_chunk = on_span, .user = user};
 	int n_direct = 4 * p->read_depth > DIRECT_BUFFERS ? 4 * p->read_depth : DIRECT_BUFFERS;
 	s.n_buffers = p->host_addressable ? n_direct : p->staging_buffers;
-	s.slots = hr__calloc((size_t)p->slots, sizeof *s.slots);
+	init_ring(&s);
 	s.buffers = hr__calloc((size_t)s.n_buffers, sizeof *s.buffers);
 	s.reads = hr__calloc((size_t)p->read_depth, sizeof *s.reads);
 	s.before = hr__calloc(N_CLOCKS + (size_t)s.n_buffers + (size_t)p->read_depth, sizeof *s.before);
-	if (!s.slots || !s.buffers || !s.reads || !s.before)
+	if (!s.buffers || !s.reads || !s.before)
 		rc = hr__fail(err, HR_ENOMEM, "There is no memory to simulate a pass.");
 	double before = 0;
 	for (int pass = 0; pass < MAX_PASSES && !rc; pass++) {
@@ -275,7 +295,6 @@ int hr_simulate(struct hr_sim_result *result, const struct hr_sim_pipeline *p,
 		s.on_span = on_span;
 		run_pass(&s);
 	}
-	free(s.slots);
 	free(s.buffers);
 	free(s.reads);
 	free(s.before);

@@ -24,9 +24,10 @@ struct hr_sim_layer {
 
 struct hr_sim_pipeline {
 	/* As the plan says. */
-	bool   host_addressable; /* reads land in the slot; there is no link */
-	int    slots, staging_buffers, read_depth;
-	size_t chunk_bytes;
+	bool     host_addressable; /* reads land in the slot; there is no link */
+	int      slots, staging_buffers, read_depth;
+	uint64_t slot_bytes; /* >= those of every streamed layer */
+	size_t   chunk_bytes;
 
 	/* As the machine is. A read first waits for its latency, together with the others in
 	 * flight, and then for its turn at the rate; so does a copy. */
@@ -57,7 +58,7 @@ void hr_sim_ceiling(struct hr_sim_result *result, const struct hr_sim_pipeline *
 
 /* Simulate passes through layers[n_layers] until they take the same time. `on_span`: NULL, or
  * called for everything that happens for the last of them. HR_EINVAL: a streamed layer
- * without a slot, a rate that is not above zero. HR_ENOMEM. */
+ * without a slot that it fits in, a rate that is not above zero. HR_ENOMEM. */
 int hr_simulate(struct hr_sim_result *result, const struct hr_sim_pipeline *pipeline,
                 const struct hr_sim_layer *layers, int n_layers, hr_sim_span_fn on_span, void *user,
                 struct hr_error *err);

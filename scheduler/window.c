@@ -3,36 +3,37 @@
  *     EMPTY -> READING -> STAGED -> COPYING -> READY -> IN_USE -> EMPTY      (and FAILED)
  *
  * That is the road of a layer's weights. EMPTY, READING, READY and IN_USE are
- * states of a slot. While the slot is READING its chunks travel, each on its
+ * states of a place in a slot. While the place is READING its chunks travel, each on its
  * own: a staging buffer is EMPTY, READING, STAGED, COPYING, and then free again.
  * Where the host can address the device there is no staging: chunks land in the
- * slot, which is READY with the last one. Layers of the host tier need no
+ * place, which is READY with the last one. Layers of the host tier need no
  * reading: their chunks are copied from where they are.
  *
- *     slot    EMPTY   -> READING  fetcher, when it comes to the layer       (guard 2, direct)
+ *     place   EMPTY   -> READING  fetcher, when it comes to the layer       (guard 2, direct)
  *     buffer  EMPTY   -> READING  fetcher, when it comes to the chunk       (guard 1)
  *     buffer  READING -> STAGED   a thread of the reader: the read is over
  *     buffer  STAGED  -> COPYING  copier: the copy is on the copy stream    (guard 2, staged)
- *     slot    READING -> READY    direct: a thread of the reader, the last read is over;
+ *     place   READING -> READY    direct: a thread of the reader, the last read is over;
  *                                 staged: copier, the last copy is on the copy stream
- *     slot    READY   -> IN_USE   caller, in acquire
- *     slot    IN_USE  -> EMPTY    caller, in release
+ *     place   READY   -> IN_USE   caller, in acquire
+ *     place   IN_USE  -> EMPTY    caller, in release
  *     home    UNPINNED -> EMPTY   pinner: the memory is fit for copies      (host tier only)
  *     FAILED  the whole window, by whoever sees the first failure; for good
  *
- * The k-th use of a streamed layer, counted over all passes, takes slot
- * k % slots. The fetcher goes through the uses for ever, so the end of a pass
+ * A slot holds one streamed layer, or several small ones, such as the parts of a head:
+ * where each use of a streamed layer lies, counted over all passes, is settled in
+ * ring.h. The fetcher goes through the uses for ever, so the end of a pass
  * is nothing special to it.
  *
- * Two resources, two guards. Host and device run apart: a slot is EMPTY as soon
+ * Two resources, two guards. Host and device run apart: a place is EMPTY as soon
  * as its last kernel has been put on the compute stream, and a buffer COPYING
  * as soon as its copy has been put on the copy stream. Neither need have run.
  *   1. A staging buffer is read into only after its `copied` event is complete
  *      as seen by the host.
- *   2. A slot is overwritten only after its `released` event. Direct: the
- *      fetcher waits for it on the host before it reads into the slot. Staged:
+ *   2. A place is overwritten only after its `released` event. Direct: the
+ *      fetcher waits for it on the host before it reads there. Staged:
  *      the copier makes the copy stream wait for it before it copies there.
- * And one the other way round: the compute stream waits for the slot's `ready`
+ * And one the other way round: the compute stream waits for the place's `ready`
  * event before the kernels of the caller.
  *
  * Locks. One mutex guards all states (window_internal.h lists them), one
@@ -103,7 +104,7 @@ bool hr__window_wait_state(struct hr_window *w, const enum hr__state *state, enu
 void hr__window_place_ready_locked(struct hr_window *w, struct hr__place *place)
 {
 	place->state = HR__READY;
-	w->homes_left -= !place->is_slot;
+	w->homes_left -= !place->in_slot;
 }
 
 /* ---- Open: budgets become memory ------------------------------------------- */
@@ -241,32 +242,33 @@ int hr_window_load(struct hr_window *w, hr_window_progress progress, void *user,
 
 /* ---- Acquire and release --------------------------------------------------- */
 
-/* READY -> IN_USE for the slot of the next use, which must be `layer`'s. */
-static int take_slot(struct hr_window *w, int layer, struct hr__place **out, struct hr_error *err)
+/* READY -> IN_USE for the place of the next use, which must be `layer`'s. */
+static int take_place(struct hr_window *w, int layer, struct hr__place **out, struct hr_error *err)
 {
 	int               expected = w->streamed[w->n_acquired % (uint64_t)w->n_streamed];
-	struct hr__place *slot = &w->slots[w->n_acquired % (uint64_t)w->o.slots];
+	struct hr__place *place = &w->places[w->n_acquired % (uint64_t)w->ring.n_places];
 	if (layer != expected)
 		return hr__fail(err, HR_EINVAL, "Layer %s was acquired out of order; the next streamed layer is %s.",
 		                w->o.layers[layer].name, w->o.layers[expected].name);
+	int most = w->o.slots < w->ring.n_places ? w->o.slots : w->ring.n_places;
+	if (w->n_acquired - w->n_released == (uint64_t)most)
+		return hr__fail(
+		    err, HR_EINVAL,
+		    "Layer %s was acquired while %d are held, as many as there are slots; release one first.",
+		    w->o.layers[layer].name, most);
 
 	uint64_t begin_ns = 0;
 	pthread_mutex_lock(&w->mutex);
-	bool held = slot->state == HR__IN_USE;
-	while (!held && !has_stopped_locked(w) && slot->state != HR__READY) {
+	while (!has_stopped_locked(w) && place->state != HR__READY) {
 		begin_ns = begin_ns ? begin_ns : hr__now_ns();
 		pthread_cond_wait(&w->changed, &w->mutex);
 	}
 	bool failed = has_stopped_locked(w);
-	if (!held && !failed)
-		slot->state = HR__IN_USE;
+	if (!failed)
+		place->state = HR__IN_USE;
 	pthread_mutex_unlock(&w->mutex);
 	if (failed)
 		return tell_failure(w, err);
-	if (held)
-		return hr__fail(err, HR_EINVAL,
-		                "Layer %s was acquired while all %d slots are held; release one first.",
-		                w->o.layers[layer].name, w->o.slots);
 
 	if (begin_ns && w->o.trace) {
 		char name[64 + 8];
@@ -274,7 +276,7 @@ static int take_slot(struct hr_window *w, int layer, struct hr__place **out, str
 		hr_trace_span(w->o.trace, HR_LANE_HOST, name, begin_ns, hr__now_ns(), 0);
 	}
 	w->n_acquired++;
-	*out = slot;
+	*out = place;
 	return 0;
 }
 
@@ -287,14 +289,14 @@ int hr_window_acquire(struct hr_window *w, int layer, void **weights, struct hr_
 	if (has_failed(w))
 		return tell_failure(w, err);
 	if (w->o.tiers[layer] != HR_TIER_DEVICE) {
-		rc = take_slot(w, layer, &place, err);
+		rc = take_place(w, layer, &place, err);
 		if (rc)
 			return rc;
 		if (w->staged)
 			rc = w->o.device->ops->stream_wait(w->o.compute, place->ready);
 	}
 	if (rc == 0)
-		rc = hr__meter_begin(&w->compute_meter, l->name, place->is_slot ? asked_ns : 0, l->file_bytes);
+		rc = hr__meter_begin(&w->compute_meter, l->name, place->in_slot ? asked_ns : 0, l->file_bytes);
 	if (rc) {
 		hr__window_fail_device(w, rc, "waiting for", layer);
 		return tell_failure(w, err);
@@ -305,31 +307,31 @@ int hr_window_acquire(struct hr_window *w, int layer, void **weights, struct hr_
 
 const void *hr_window_resident(const struct hr_window *w, int layer) { return w->homes[layer].memory; }
 
-static struct hr__place *slot_of(struct hr_window *w, int layer)
+/* IN_USE -> EMPTY for the place that is held the longest, which must be `layer`'s. */
+static int vacate_place(struct hr_window *w, int layer)
 {
-	for (int i = 0; i < w->o.slots; i++) {
-		if (w->slots[i].state == HR__IN_USE && w->slots[i].layer == layer)
-			return &w->slots[i];
+	struct hr__place *place = &w->places[w->n_released % (uint64_t)w->ring.n_places];
+	if (w->n_released == w->n_acquired || place->layer != layer) {
+		struct hr_error error;
+		hr__fail(&error, HR_EINVAL, "Layer %s was released out of order.", w->o.layers[layer].name);
+		hr__window_fail(w, &error);
+		return 0;
 	}
-	return NULL;
+	w->n_released++;
+	int rc = w->o.device->ops->event_record(place->released, w->o.compute);
+	pthread_mutex_lock(&w->mutex);
+	if (rc == 0)
+		place->state = HR__EMPTY;
+	pthread_cond_broadcast(&w->changed);
+	pthread_mutex_unlock(&w->mutex);
+	return rc;
 }
 
 void hr_window_release(struct hr_window *w, int layer)
 {
 	int rc = hr__meter_end(&w->compute_meter);
-	if (rc == 0 && w->o.tiers[layer] != HR_TIER_DEVICE) {
-		pthread_mutex_lock(&w->mutex);
-		struct hr__place *slot = slot_of(w, layer);
-		pthread_mutex_unlock(&w->mutex);
-		if (!slot)
-			return;
-		rc = w->o.device->ops->event_record(slot->released, w->o.compute);
-		pthread_mutex_lock(&w->mutex);
-		if (rc == 0)
-			slot->state = HR__EMPTY;
-		pthread_cond_broadcast(&w->changed);
-		pthread_mutex_unlock(&w->mutex);
-	}
+	if (rc == 0 && w->o.tiers[layer] != HR_TIER_DEVICE)
+		rc = vacate_place(w, layer);
 	if (rc)
 		hr__window_fail_device(w, rc, "computing with", layer);
 }

@@ -63,7 +63,7 @@ int hr_window_load(struct hr_window *w, hr_window_progress progress, void *user,
  * now on until the release. A resident may be acquired at any time, as often as
  * one likes, and need not be released. Streamed layers must be acquired in the
  * order of the pass, all of them (a layer that is not needed is released at
- * once), with at most `slots` held: HR_EINVAL otherwise.
+ * once), with at most `slots` held, and released in that order: HR_EINVAL otherwise.
  * Blocks until the weights are there or a failure is known; a failed read
  * reaches the caller here, once, as the reader's own error; HR_ECANCELED from then on. */
 int hr_window_acquire(struct hr_window *w, int layer, void **weights, struct hr_error *err);

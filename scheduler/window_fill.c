@@ -22,7 +22,8 @@ static void walk(struct hr_window *w, fill_fn fill)
 			return;
 	}
 	for (uint64_t use = 0; w->n_streamed; use++) {
-		if (!fill(w, &w->slots[use % (uint64_t)w->o.slots], w->streamed[use % (uint64_t)w->n_streamed]))
+		struct hr__place *place = &w->places[use % (uint64_t)w->ring.n_places];
+		if (!fill(w, place, w->streamed[use % (uint64_t)w->n_streamed]))
 			return;
 	}
 }
@@ -56,7 +57,7 @@ static void read_done(struct hr_read *read)
 		if (w->error.code == 0 && !w->stopping)
 			w->error = read->error;
 	} else {
-		*(place->is_slot ? &w->disk_bytes : &w->loaded_bytes) += read->length;
+		*(place->in_slot ? &w->disk_bytes : &w->loaded_bytes) += read->length;
 		b->state = w->staged ? HR__STAGED : HR__EMPTY;
 		if (!w->staged && --place->reads_left == 0)
 			hr__window_place_ready_locked(w, place);
@@ -65,19 +66,38 @@ static void read_done(struct hr_read *read)
 	pthread_mutex_unlock(&w->mutex); /* the window may be gone after this */
 }
 
-/* EMPTY -> READING, once nothing reads the old bytes any more. */
-static bool open_place(struct hr_window *w, struct hr__place *place, int layer)
+/* Lay the next use of a streamed layer into a slot, once the host has released all that lies there. */
+static bool lay_in_slot(struct hr_window *w, struct hr__place *place, int layer)
 {
-	if (!hr__window_wait_state(w, &place->state, HR__EMPTY, HR__EMPTY))
-		return false;
-	if (!w->staged && place->is_slot) {
-		/* Guard 2, direct: the kernels that read the slot have ended. */
-		int rc = w->o.device->ops->event_wait(place->released);
+	uint64_t         n_over = w->ring.n_over;
+	char            *memory = w->slots_memory;
+	struct hr_event *vacated = NULL;
+	memory += hr_ring_place(&w->ring, w->o.layers[layer].memory_bytes);
+	if (w->ring.n_over > n_over) {
+		struct hr__place *last = &w->places[(w->ring.n_over - 1) % (uint64_t)w->ring.n_places];
+		if (!hr__window_wait_state(w, &last->state, HR__EMPTY, HR__EMPTY))
+			return false;
+		vacated = last->released;
+	}
+	if (vacated && !w->staged) {
+		/* Guard 2, direct: the kernels that read what lay there have ended. */
+		int rc = w->o.device->ops->event_wait(vacated);
 		if (rc) {
 			hr__window_fail_device(w, rc, "computing with the layer before", layer);
 			return false;
 		}
 	}
+	place->memory = memory;
+	place->vacated = vacated;
+	return true;
+}
+
+/* EMPTY -> READING, once nothing reads the old bytes any more. */
+static bool open_place(struct hr_window *w, struct hr__place *place, int layer)
+{
+	if (!(place->in_slot ? lay_in_slot(w, place, layer)
+	                     : hr__window_wait_state(w, &place->state, HR__EMPTY, HR__EMPTY)))
+		return false;
 	int n_chunks = count_chunks(w, &w->o.layers[layer]);
 	pthread_mutex_lock(&w->mutex);
 	place->layer = layer;
@@ -116,7 +136,7 @@ static bool fetch(struct hr_window *w, struct hr__place *place, int layer)
 {
 	if (!open_place(w, place, layer))
 		return false;
-	if (place->is_slot && w->o.tiers[layer] == HR_TIER_HOST)
+	if (place->in_slot && w->o.tiers[layer] == HR_TIER_HOST)
 		return true; /* nothing to read: the copier takes it out of its home */
 
 	struct hr_layer_cursor at = {0};
@@ -184,11 +204,11 @@ static int put_copy(struct hr_window *w, struct hr__place *place, int layer, uin
 {
 	const struct hr_device_ops *ops = w->o.device->ops;
 	int                         rc = 0;
-	if (place->is_slot)
+	if (place->in_slot)
 		rc = hr__meter_begin(&w->link_meter, w->o.layers[layer].name, 0, bytes);
 	if (rc == 0)
 		rc = ops->copy(w->copy, (char *)place->memory + memory_offset, src, bytes);
-	if (rc == 0 && place->is_slot)
+	if (rc == 0 && place->in_slot)
 		rc = hr__meter_end(&w->link_meter);
 	return rc;
 }
@@ -215,13 +235,13 @@ static int copy_staged_chunk(struct hr_window *w, struct hr__place *place, int l
 static int copy_layer(struct hr_window *w, struct hr__place *place, int layer)
 {
 	const struct hr_device_ops *ops = w->o.device->ops;
-	bool                        from_host = place->is_slot && w->o.tiers[layer] == HR_TIER_HOST;
+	bool                        from_host = place->in_slot && w->o.tiers[layer] == HR_TIER_HOST;
 	struct hr_layer_cursor      at = {0};
 	struct hr_chunk             chunk;
 	if (!hr__window_wait_state(w, &place->state, HR__READING, HR__READING))
 		return HR_ECANCELED;
-	/* Guard 2, staged: copies run only after the kernels that read the slot. */
-	int rc = place->is_slot ? ops->stream_wait(w->copy, place->released) : 0;
+	/* Guard 2, staged: copies run only after the kernels that read what lay there. */
+	int rc = place->vacated ? ops->stream_wait(w->copy, place->vacated) : 0;
 	while (rc == 0 && hr_layer_next_chunk(&w->o.layers[layer], &at, w->o.chunk_bytes, &chunk)) {
 		if (from_host)
 			rc = put_copy(w, place, layer, chunk.memory_offset,

@@ -5,21 +5,23 @@
 
 #include "io/hostmem.h"
 #include "scheduler/meter.h"
+#include "scheduler/ring.h"
 #include "scheduler/window.h"
 
 #include <pthread.h>
 
 enum hr__state { HR__EMPTY, HR__READING, HR__STAGED, HR__COPYING, HR__READY, HR__IN_USE, HR__UNPINNED };
 
-/* Memory for one layer: a slot, a resident, or a piece of the host tier. */
+/* Memory for one layer: a place in a slot, a resident, or a piece of the host tier. */
 struct hr__place {
 	void            *memory;
-	bool             is_slot;
+	bool             in_slot;
 	int              layer;      /* that it holds or is being filled with */
 	enum hr__state   state;      /* EMPTY, READING, READY, IN_USE; UNPINNED: host tier, before EMPTY */
 	int              reads_left; /* direct: until READY */
 	struct hr_event *ready;      /* staged: its last copy */
-	struct hr_event *released;   /* slots: the last kernel that read it */
+	struct hr_event *released;   /* in a slot: the last kernel that read it */
+	struct hr_event *vacated;    /* in a slot: `released` of the last use that lay there; NULL: none did */
 };
 
 /* One chunk on its way, with the staging buffer it goes through (none when the
@@ -42,7 +44,7 @@ struct hr_window {
 	int                     *streamed; /* [n_streamed] layers that go through slots, in order */
 	int                      n_streamed;
 	struct hr__place        *homes;   /* [n_layers]; only those of residents and of the host tier are used */
-	struct hr__place        *slots;   /* [o.slots] */
+	struct hr__place        *places;  /* [ring.n_places] of uses of streamed layers, in slots */
 	struct hr__buffer       *buffers; /* [n_buffers] */
 	int                      n_buffers;
 	void                    *residents_memory, *slots_memory; /* device */
@@ -58,7 +60,9 @@ struct hr_window {
 
 	uint64_t         n_fetched;     /* chunks; the fetcher's own */
 	uint64_t         n_copied;      /* chunks; the copier's own */
+	struct hr_ring   ring;          /* where uses lie; the fetcher's own, but for n_places */
 	uint64_t         n_acquired;    /* uses of streamed layers; the caller's own */
+	uint64_t         n_released;    /* of them; the caller's own */
 	bool             error_told;    /* the caller's own */
 	struct hr__meter compute_meter; /* the caller's */
 	struct hr__meter link_meter;    /* the copier's */

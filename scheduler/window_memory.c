@@ -73,27 +73,28 @@ static int open_homes(struct hr_window *w, struct hr_error *err)
 static int open_slots(struct hr_window *w, struct hr_error *err)
 {
 	struct hr_device *device = w->o.device;
-	uint64_t          slot_bytes = 0;
+	uint64_t          slot_bytes = 0, smallest = UINT64_MAX;
 	for (int i = 0; i < w->n_streamed; i++) {
 		uint64_t bytes = w->o.layers[w->streamed[i]].memory_bytes;
 		slot_bytes = slot_bytes < bytes ? bytes : slot_bytes;
+		smallest = smallest > bytes ? bytes : smallest;
 	}
-	if (!slot_bytes)
-		w->o.slots = 0;
-	w->slots = hr__calloc((size_t)w->o.slots, sizeof *w->slots);
-	if (!w->slots)
+	if (slot_bytes)
+		hr_ring_init(&w->ring, w->o.slots, slot_bytes, smallest);
+	w->places = hr__calloc((size_t)w->ring.n_places, sizeof *w->places);
+	if (!w->places)
 		return hr__window_out_of_memory(err);
-	int rc = open_device_memory(w, &w->slots_memory, slot_bytes * (uint64_t)w->o.slots, err);
-	for (int i = 0; i < w->o.slots && rc == 0; i++) {
-		struct hr__place *slot = &w->slots[i];
-		slot->is_slot = true;
-		slot->memory = (char *)w->slots_memory + slot_bytes * (uint64_t)i;
-		rc = device->ops->event_new(device, &slot->released, err);
+	uint64_t bytes = slot_bytes * (uint64_t)w->ring.slots;
+	int      rc = open_device_memory(w, &w->slots_memory, bytes, err);
+	for (int i = 0; i < w->ring.n_places && rc == 0; i++) {
+		struct hr__place *place = &w->places[i];
+		place->in_slot = true;
+		rc = device->ops->event_new(device, &place->released, err);
 		if (rc == 0 && w->staged)
-			rc = device->ops->event_new(device, &slot->ready, err);
+			rc = device->ops->event_new(device, &place->ready, err);
 	}
-	if (rc == 0 && !w->staged && slot_bytes && w->o.reader->ops->register_memory)
-		w->o.reader->ops->register_memory(w->o.reader, w->slots_memory, slot_bytes * (uint64_t)w->o.slots);
+	if (rc == 0 && !w->staged && bytes && w->o.reader->ops->register_memory)
+		w->o.reader->ops->register_memory(w->o.reader, w->slots_memory, bytes);
 	return rc;
 }
 
@@ -167,9 +168,9 @@ void hr__window_release_memory(struct hr_window *w)
 	struct hr_device *device = w->o.device;
 	hr__meter_release(&w->compute_meter);
 	hr__meter_release(&w->link_meter);
-	for (int i = 0; w->slots && i < w->o.slots; i++) {
-		free_event(w, w->slots[i].released);
-		free_event(w, w->slots[i].ready);
+	for (int i = 0; w->places && i < w->ring.n_places; i++) {
+		free_event(w, w->places[i].released);
+		free_event(w, w->places[i].ready);
 	}
 	for (int i = 0; w->buffers && i < w->n_buffers; i++)
 		free_event(w, w->buffers[i].copied);
@@ -187,7 +188,7 @@ void hr__window_release_memory(struct hr_window *w)
 	}
 	hr_hostmem_release(&w->staging);
 	hr_hostmem_release(&w->host_tier);
-	free(w->slots);
+	free(w->places);
 	free(w->homes);
 	free(w->buffers);
 }

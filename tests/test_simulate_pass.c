@@ -28,6 +28,7 @@ static struct hr_sim_pipeline pipeline(bool host_addressable)
 {
 	return (struct hr_sim_pipeline){.host_addressable = host_addressable,
 	                                .slots = 2,
+	                                .slot_bytes = 100,
 	                                .staging_buffers = 2,
 	                                .read_depth = 4,
 	                                .chunk_bytes = 100,
@@ -129,6 +130,7 @@ static void test_bounds(void **state)
 		int                    n = random_layers(layers, direct);
 		struct hr_sim_pipeline p = {.host_addressable = direct,
 		                            .slots = 1 + (int)random_below(6),
+		                            .slot_bytes = 5000,
 		                            .staging_buffers = 1 + (int)random_below(6),
 		                            .read_depth = 1 + (int)random_below(8),
 		                            .chunk_bytes = 1 + random_below(2000),
@@ -205,6 +207,7 @@ static void test_long_layers(void **state)
 		int                    n = random_layers(layers, direct);
 		struct hr_sim_pipeline p = {.host_addressable = direct,
 		                            .slots = 1 + (int)random_below(6),
+		                            .slot_bytes = 5000,
 		                            .staging_buffers = 1 + (int)random_below(30),
 		                            .read_depth = 1 + (int)random_below(30),
 		                            .chunk_bytes = 1 + random_below(10),
@@ -255,6 +258,7 @@ static double predict(const struct published *point, double link_rate, double co
 		layers[i] = (struct hr_sim_layer){635000000, compute_ns, stays ? HR_TIER_DEVICE : HR_TIER_HOST};
 	}
 	p.slots = point->prefetched + 1; /* those on their way, and the one that is computed with */
+	p.slot_bytes = layers[0].bytes;
 	p.chunk_bytes = 2 << 20;
 	p.link_rate = link_rate;
 	return simulate(&p, layers, PUBLISHED_LAYERS).pass_ns;

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -20,6 +21,7 @@ static struct rig random_rig(uint32_t seed, bool host_addressable)
 	r.chunk_bytes = HR_IO_ALIGN << rig_random(&random, 6);
 	r.staging_buffers = 1 + (int)rig_random(&random, 6);
 	r.layer_bytes = 1000 + rig_random(&random, 60000);
+	r.part_bytes = rig_random(&random, 2) ? r.layer_bytes / 8 : 0;
 	for (int i = 0; i < r.n_layers; i++)
 		r.tiers[i] = rig_random(&random, 3) ? HR_TIER_DISK : HR_TIER_DEVICE;
 	if (!host_addressable && rig_random(&random, 2)) {
@@ -136,6 +138,38 @@ static void test_stats_count_bytes(void **state)
 	rig_close(&r);
 }
 
+/* With two slots, a block and the parts that fit into the other slot are read ahead, and no more. */
+static void test_parts_are_read_ahead(void **state)
+{
+	(void)state;
+	struct rig r = {.n_layers = 8,
+	                .slots = 2,
+	                .chunk_bytes = 16384,
+	                .staging_buffers = 32,
+	                .layer_bytes = 600000,
+	                .part_bytes = 10000,
+	                .seed = 3};
+	for (int i = 0; i < r.n_layers; i++)
+		r.tiers[i] = HR_TIER_DISK;
+	struct hr_window_stats s = {0};
+	uint64_t               parts = 0, ahead = 0;
+	assert_int_equal(rig_open(&r, NULL), 0);
+	for (int i = 0; i < r.n_layers; i++) {
+		parts += i ? r.layers[i].memory_bytes : 0;
+		ahead += r.layers[i].file_bytes;
+	}
+	assert_true(parts < r.layers[0].memory_bytes);
+	assert_int_equal(hr_window_load(r.window, NULL, NULL, NULL), 0);
+	for (int i = 0; i < 5000 && s.disk_bytes < ahead; i++, usleep(1000))
+		hr_window_stats(r.window, &s);
+	usleep(20000);
+	hr_window_stats(r.window, &s);
+	assert_int_equal(s.disk_bytes, ahead);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(rig_pass(&r, NULL), 0);
+	rig_close(&r);
+}
+
 /* Residents are there at any time, as often as one likes, held or not. */
 static void test_residents_at_any_time(void **state)
 {
@@ -168,6 +202,7 @@ int main(void)
 	    cmocka_unit_test(test_slow_copies_out_of_few_buffers),
 	    cmocka_unit_test(test_slow_kernels),
 	    cmocka_unit_test(test_stats_count_bytes),
+	    cmocka_unit_test(test_parts_are_read_ahead),
 	    cmocka_unit_test(test_residents_at_any_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

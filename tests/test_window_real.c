@@ -56,6 +56,7 @@ static void run(enum hr_reader_kind kind, uint64_t rate, uint32_t seed, bool tru
 	r.n_layers = 2 + (int)rig_random(&random, 8);
 	r.slots = 1 + (int)rig_random(&random, 4);
 	r.layer_bytes = 1000 + rig_random(&random, 200000);
+	r.part_bytes = rig_random(&random, 2) ? r.layer_bytes / 8 : 0;
 	for (int i = 1; i < r.n_layers; i++)
 		r.tiers[i] = rig_random(&random, 3) ? HR_TIER_DISK : HR_TIER_DEVICE;
 	r.tiers[0] = HR_TIER_DISK;

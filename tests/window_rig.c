@@ -24,11 +24,12 @@ uint32_t rig_random(uint32_t *state, uint32_t below)
 /* Extents of odd offsets and lengths, in both files. */
 static void make_layer(struct rig *r, struct hr_layer *layer, int index, uint32_t *random)
 {
+	uint64_t about = index && r->part_bytes ? r->part_bytes : r->layer_bytes;
 	snprintf(layer->name, sizeof layer->name, "layer.%d", index);
 	layer->n_extents = 1 + (int)rig_random(random, 4);
 	layer->extents = hr__calloc((size_t)layer->n_extents, sizeof *layer->extents);
 	for (int i = 0; i < layer->n_extents; i++) {
-		uint32_t          most = (uint32_t)(2 * r->layer_bytes / (uint64_t)layer->n_extents);
+		uint32_t          most = (uint32_t)(2 * about / (uint64_t)layer->n_extents);
 		struct hr_extent *e = &layer->extents[i];
 		e->file = (r->files ? r->files : r->fake_files) + rig_random(random, 2);
 		e->length = 1 + rig_random(random, most);

@@ -20,6 +20,7 @@ struct rig {
 	int                        n_layers, slots, staging_buffers;
 	size_t                     chunk_bytes;
 	uint64_t                   layer_bytes; /* about */
+	uint64_t                   part_bytes;  /* about, of all layers but the first; 0: layer_bytes */
 	enum hr_tier               tiers[RIG_MAX_LAYERS];
 	int                        kernel_us;
 	uint32_t                   seed;

@@ -45,6 +45,7 @@ static struct rig random_rig(uint32_t seed, bool integrated)
 	r.chunk_bytes = HR_IO_ALIGN << rig_random(&random, 5);
 	r.staging_buffers = 1 + (int)rig_random(&random, 5);
 	r.layer_bytes = 1000 + rig_random(&random, 100000);
+	r.part_bytes = rig_random(&random, 2) ? r.layer_bytes / 8 : 0;
 	for (int i = 0; i < r.n_layers; i++)
 		r.tiers[i] = rig_random(&random, 3) ? HR_TIER_DISK : HR_TIER_DEVICE;
 	for (int i = 0; !integrated && i < r.n_layers && seed % 2; i++)
