@@ -248,7 +248,7 @@ static void test_the_cpu_takes_steps_of_its_own(void **state)
 	uint64_t n_ctx = ram.free_bytes / 10 * 4 / token_bytes;
 	o = small_options("auto");
 	o.n_ctx = n_ctx < 2000000000 ? (int)n_ctx : 2000000000;
-	o.n_batch = 0; /* 512 */
+	o.n_batch = 0;                                                                /* 512 */
 	o.n_seqs = (int)(ram.free_bytes / 10 * 16 / token_bytes / (uint64_t)o.n_ctx); /* 4 */
 	cuda_on_cpu_hold(TOTAL - MIB / 4);
 	if (hr_plan_new(&plan, model, &o, &err))
