@@ -6,8 +6,8 @@
  * the type are removed. Since a file gets its name when it is whole, what has the name can be
  * used; one that was cut short later can't be opened, and is made anew.
  *
- * Only the weights are taken from there. The tokenizer is the model's own, with all that GGUF has no words
- * for. */
+ * Only the weights are taken from there. The tokenizer, and an encoder's labels and pooling, are the model's
+ * own, with all that GGUF has no words for. */
 #include "headrace/headrace.h"
 
 #include "base/error.h"
@@ -121,8 +121,12 @@ static int open_converted(struct hr_checkpoint *out, const struct hr_checkpoint 
 	return hr_checkpoint_open(out, p->path, err);
 }
 
-static void swap_vocab(struct hr_checkpoint *to, struct hr_checkpoint *from)
+/* The tokenizer, and how an encoder is used. */
+static void swap_descriptions(struct hr_checkpoint *to, struct hr_checkpoint *from)
 {
+	struct hr_encoder_use use = to->use;
+	to->use = from->use;
+	from->use = use;
 	struct hr_vocab vocab = to->vocab;
 	bool            has = to->has_vocab;
 	to->vocab = from->vocab;
@@ -167,7 +171,7 @@ int hr_model_open_as(struct hr_model **out, const char *model, const struct hr_q
 	if (!rc)
 		rc = open_converted(&converted, &source, &place, o, mix, err);
 	if (!rc) {
-		swap_vocab(&converted, &source);
+		swap_descriptions(&converted, &source);
 		rc = hr__model_of_checkpoint(out, &converted, err);
 	}
 	hr_checkpoint_release(&source);

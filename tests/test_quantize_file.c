@@ -322,6 +322,8 @@ static void nothing_is_lost_at_the_same_type(void **state)
 	    {"qwen2-yarn", "f16", "qwen2-yarn"},
 	    {"qwen3-yarn", "f16", "qwen3-yarn"},
 	    {"gpt2", "f16", "gpt2"},
+	    {"opt", "f16", "opt"},
+	    {"opt-after", "f16", "opt-after"},
 	    {"gpt-neox", "f16", "gpt-neox"},
 	    {"pythia", "f16", "pythia"},
 	    {"llama2", "f32", "llama2-f32.gguf"},
@@ -359,7 +361,6 @@ static void what_makes_no_sense_is_refused(void **state)
 	expect_failure("no model", "/no/model", q, HR_ENOENT, "/no/model");
 	expect_failure("coarser", GOLDEN "llama2-q8_0.gguf", q, HR_EUNSUPPORTED, "--allow-requantize");
 	expect_failure("finer", GOLDEN "llama2-q4_0.gguf", options_of("f16"), HR_EUNSUPPORTED, "be no better");
-	expect_failure("opt", GOLDEN "opt", q, HR_EUNSUPPORTED, "family opt");
 	expect_failure("unlike others", GOLDEN "gemma2", q, HR_EUNSUPPORTED, "attention_scale");
 	char *out = path_in("out.gguf");
 	q.allow_requantize = true;

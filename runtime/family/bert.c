@@ -1,7 +1,7 @@
 /* bert: BERT and its smaller relatives (MiniLM, BGE, E5, GTE). A file may hold the bare
  * encoder, one with a classifier, or one with the heads of pre-training, which are
- * passed over. In GGUF files RoBERTa and XLM-RoBERTa have this name, too: there the
- * positions for padding are cut off, and the tokenizer is another. */
+ * passed over. In GGUF files RoBERTa, XLM-RoBERTa and DistilBERT have this name, too: there the
+ * positions for padding are cut off, kinds of segments may be missing, and the tokenizer may be another. */
 #include "runtime/family/family.h"
 
 /* clang-format off */
@@ -28,7 +28,7 @@ const struct hr_role hr_bert_block_roles[] = {
 static const struct hr_role end_roles[] = {
     {"token_embd.weight", "embeddings.word_embeddings.weight", HR_DIM_VOCAB, HR_DIM_EMBD, HR_END(embedding)},
     {"position_embd.weight", "embeddings.position_embeddings.weight", HR_DIM_POSITIONS, HR_DIM_EMBD, HR_END(position_embedding)},
-    {"token_types.weight", "embeddings.token_type_embeddings.weight", HR_DIM_TYPES, HR_DIM_EMBD, HR_END(type_embedding)},
+    {"token_types.weight", "embeddings.token_type_embeddings.weight", HR_DIM_TYPES, HR_DIM_EMBD, HR_END(type_embedding), HR_TYPE_EMBEDDING},
     {"token_embd_norm.weight", "embeddings.LayerNorm.weight", 0, HR_DIM_EMBD, HR_END(embedding_norm)},
     {"token_embd_norm.bias", "embeddings.LayerNorm.bias", 0, HR_DIM_EMBD, HR_END(embedding_norm_bias)},
     {"cls.weight", "pooler.dense.weight", HR_DIM_EMBD, HR_DIM_EMBD, HR_END(dense), HR_HEAD},
@@ -48,6 +48,17 @@ static int32_t count_rows(const struct hr_gguf *g, const char *name)
 	return 0;
 }
 
+/* As many as the classifier has, or names say, or Transformers would make up. */
+static int count_labels(struct hr_hparams *h, const struct hr_gguf *g, struct hr_error *err)
+{
+	const struct hr_gguf_kv *names = NULL;
+	int rc = hr_gguf_get_array(g, "bert.classifier.output_labels", HR_GGUF_STRING, &names, err);
+	h->n_labels = count_rows(g, "cls.output.weight");
+	if (!h->n_labels)
+		h->n_labels = rc > 0 && names->n && names->n <= 1 << 20 ? (int32_t)names->n : 2;
+	return rc < 0 ? rc : 0;
+}
+
 static int from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_error *err)
 {
 	struct hr_hparams *h = &d->hparams;
@@ -55,10 +66,11 @@ static int from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_er
 	h->activation = HR_ACT_GELU;
 	h->dense_activation = HR_ACT_TANH;
 	h->n_types = count_rows(g, "token_types.weight");
-	h->n_labels = count_rows(g, "cls.output.weight");
-	h->n_labels = h->n_labels ? h->n_labels : 2; /* as many as Transformers would make up */
 	d->has[HR_HEAD] = HR_OPTIONAL;
-	int rc = hr__decoder_from_gguf(d, g, "bert", err);
+	d->has[HR_TYPE_EMBEDDING] = h->n_types ? HR_REQUIRED : HR_ABSENT;
+	int rc = count_labels(h, g, err);
+	if (!rc)
+		rc = hr__decoder_from_gguf(d, g, "bert", err);
 	h->n_rot = 0;
 	h->rope_theta = 0;
 	return rc;

@@ -86,30 +86,45 @@ static int read_heads(struct hr_hparams *h, const struct hr_json *config,
 	return 0;
 }
 
+static const struct {
+	const char        *name;
+	enum hr_activation activation;
+} activations[] = {
+    {"silu", HR_ACT_SILU},          {"swish", HR_ACT_SILU},          {"gelu", HR_ACT_GELU},
+    {"gelu_new", HR_ACT_GELU_TANH}, {"gelu_fast", HR_ACT_GELU_TANH}, {"gelu_pytorch_tanh", HR_ACT_GELU_TANH},
+    {"relu", HR_ACT_RELU},          {"tanh", HR_ACT_TANH},
+};
+
+bool hr__activation_of_name(enum hr_activation *out, const char *name)
+{
+	for (size_t i = 0; i < HR_COUNT_OF(activations); i++)
+		if (strcmp(activations[i].name, name) == 0) {
+			*out = activations[i].activation;
+			return true;
+		}
+	return false;
+}
+
+const char *hr__activation_name(enum hr_activation activation)
+{
+	size_t i = 0;
+	while (i + 1 < HR_COUNT_OF(activations) && activations[i].activation != activation)
+		i++;
+	return activations[i].name;
+}
+
 int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config, const char *key,
                            const char *default_name, struct hr_error *err)
 {
-	static const struct {
-		const char        *name;
-		enum hr_activation activation;
-	} known[] = {
-	    {"silu", HR_ACT_SILU},           {"swish", HR_ACT_SILU},
-	    {"gelu", HR_ACT_GELU},           {"gelu_new", HR_ACT_GELU_TANH},
-	    {"gelu_fast", HR_ACT_GELU_TANH}, {"gelu_pytorch_tanh", HR_ACT_GELU_TANH},
-	    {"relu", HR_ACT_RELU},           {"tanh", HR_ACT_TANH},
-	};
 	int rc = hr__json_string(config, key, &default_name, err);
 	if (rc < 0)
 		return rc;
-	for (size_t i = 0; i < HR_COUNT_OF(known); i++)
-		if (strcmp(known[i].name, default_name) == 0) {
-			*out = known[i].activation;
-			return 0;
-		}
+	if (hr__activation_of_name(out, default_name))
+		return 0;
 	char   list[160] = "supported are";
 	size_t used = strlen(list);
-	for (size_t i = 0; i < HR_COUNT_OF(known); i++)
-		used += (size_t)snprintf(list + used, sizeof list - used, "%s %s", i ? "," : "", known[i].name);
+	for (size_t i = 0; i < HR_COUNT_OF(activations); i++)
+		used += (size_t)snprintf(list + used, sizeof list - used, "%s %s", i ? "," : "", activations[i].name);
 	return hr__hf_fail_option(config, key, default_name, list, err);
 }
 

@@ -45,6 +45,7 @@ int hr__encoder_from_hf(struct hr_decoder *d, const struct hr_json *config, cons
 	h->norm_eps = 1e-12f;
 	h->n_ctx_train = 512;
 	d->has[HR_HEAD] = HR_OPTIONAL;
+	d->has[HR_TYPE_EMBEDDING] = HR_REQUIRED;
 	int rc = refuse_options(config, err);
 	if (!rc)
 		rc = hr__hf_read_sizes(h, config, keys, err);

@@ -22,10 +22,9 @@ const struct hr_family *hr_family_of_name(const char *name)
 	return NULL;
 }
 
-/* Mistral's files say "llama". */
 const char *hr_family_gguf_arch(const struct hr_family *f)
 {
-	return f == &hr_family_mistral ? hr_family_llama.gguf_arch : f->gguf_arch;
+	return f->gguf_arch ? f->gguf_arch : f->gguf_as;
 }
 
 /* A description to be read into. */
@@ -52,6 +51,27 @@ static int finish(struct hr_decoder *d, const char *path, struct hr_error *err)
 	return rc;
 }
 
+static int read_own_activation(const struct hr_gguf *g, const char *key, enum hr_activation *out,
+                               struct hr_error *err)
+{
+	const char *name = NULL;
+	int         rc = hr_gguf_get_string(g, key, &name, err);
+	if (rc > 0 && !hr__activation_of_name(out, name))
+		return hr__fail(err, HR_EUNSUPPORTED, "%s: the activation '%s' (%s) is not supported.", g->path, name,
+		                key);
+	return rc < 0 ? rc : 0;
+}
+
+static int read_own_keys(struct hr_hparams *h, const struct hr_gguf *g, struct hr_error *err)
+{
+	int rc = read_own_activation(g, HR_OWN_ACTIVATION, &h->activation, err);
+	if (!rc)
+		rc = read_own_activation(g, HR_OWN_CLASSIFIER_ACTIVATION, &h->dense_activation, err);
+	if (!rc)
+		rc = hr_gguf_get_bool(g, HR_OWN_NORM_AFTER, &h->norm_after, err);
+	return rc < 0 ? rc : 0;
+}
+
 int hr_family_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr_error *err)
 {
 	const char *arch = NULL;
@@ -70,6 +90,8 @@ int hr_family_from_gguf(struct hr_decoder *d, const struct hr_gguf *g, struct hr
 		struct hr_decoder got = begin(f);
 		got.tied_by_tensors = true;
 		rc = f->from_gguf(&got, g, err);
+		if (!rc)
+			rc = read_own_keys(&got.hparams, g, err);
 		if (!rc)
 			rc = finish(&got, g->path, err);
 		if (!rc)

@@ -27,6 +27,7 @@ enum hr_feature {
 	HR_FFN_NORM, /* a norm of its own before the feed-forward part */
 	HR_FFN_NORM_BIAS,
 	HR_FINAL_NORM,
+	HR_TYPE_EMBEDDING,
 	HR_HEAD,
 	HR_ROPE_FACTORS,
 	HR_LONGROPE_FACTORS,
@@ -79,7 +80,9 @@ struct hr_role {
 
 struct hr_family {
 	const char *name;
-	const char *gguf_arch; /* general.architecture; NULL: not a family of GGUF's, or one by another name */
+	const char *gguf_arch;           /* general.architecture; NULL: another family reads its files */
+	const char *gguf_as;             /* and is written under that one's name */
+	bool        gguf_own;            /* llama.cpp has no such architecture */
 	const char *hf_model_type;       /* config.json's model_type ... */
 	const char *hf_architectures[6]; /* ... and what architectures[0] may then be */
 
@@ -122,8 +125,14 @@ int hr_family_from_hf(struct hr_decoder *d, const struct hr_json *config, struct
 
 /* NULL: no such family. */
 const struct hr_family *hr_family_of_name(const char *name);
-/* What a GGUF of this family says it is; NULL: there are none. */
+/* What a GGUF of this family says it is. */
 const char *hr_family_gguf_arch(const struct hr_family *family);
+
+/* What general.architecture leaves open, under keys of our own: the activations of encoders and of families
+ * that llama.cpp doesn't have, and where their norms stand. */
+#define HR_OWN_ACTIVATION            "headrace.activation"
+#define HR_OWN_CLASSIFIER_ACTIVATION "headrace.classifier.activation"
+#define HR_OWN_NORM_AFTER            "headrace.norm_after"
 
 /* ---- What decoders have in common: decoder_gguf.c, decoder_hf.c, rope_hf.c, decoder_check.c ---------------
  */
@@ -168,6 +177,9 @@ int hr__hf_read_sizes(struct hr_hparams *h, const struct hr_json *config, const 
 int hr__decoder_split_heads(struct hr_hparams *h, const struct hr_json *config, struct hr_error *err);
 int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config, const char *key,
                            const char *default_name, struct hr_error *err);
+/* Names as Transformers has them. False: none of that name. */
+bool        hr__activation_of_name(enum hr_activation *out, const char *name);
+const char *hr__activation_name(enum hr_activation activation);
 int hr__hf_fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
                        struct hr_error *err);
 /* layer_types, where there is one, else every `pattern`-th layer is full; pattern 0: none is. */

@@ -16,6 +16,7 @@ static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr
 
 const struct hr_family hr_family_mistral = {
     .name = "mistral",
+    .gguf_as = "llama",
     .hf_model_type = "mistral",
     .hf_architectures = {"MistralForCausalLM"},
     .block_roles = hr_line_block_roles,

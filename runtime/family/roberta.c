@@ -6,15 +6,15 @@
 
 /* clang-format off */
 static const struct hr_role end_roles[] = {
-    {NULL, "embeddings.word_embeddings.weight", HR_DIM_VOCAB, HR_DIM_EMBD, HR_END(embedding)},
-    {NULL, "embeddings.position_embeddings.weight", HR_DIM_POSITIONS, HR_DIM_EMBD, HR_END(position_embedding)},
-    {NULL, "embeddings.token_type_embeddings.weight", HR_DIM_TYPES, HR_DIM_EMBD, HR_END(type_embedding)},
-    {NULL, "embeddings.LayerNorm.weight", 0, HR_DIM_EMBD, HR_END(embedding_norm)},
-    {NULL, "embeddings.LayerNorm.bias", 0, HR_DIM_EMBD, HR_END(embedding_norm_bias)},
-    {NULL, "/classifier.dense.weight", HR_DIM_EMBD, HR_DIM_EMBD, HR_END(dense), HR_HEAD},
-    {NULL, "/classifier.dense.bias", 0, HR_DIM_EMBD, HR_END(dense_bias), HR_HEAD},
-    {NULL, "/classifier.out_proj.weight", HR_DIM_LABELS, HR_DIM_EMBD, HR_END(head), HR_HEAD},
-    {NULL, "/classifier.out_proj.bias", 0, HR_DIM_LABELS, HR_END(head_bias), HR_HEAD},
+    {"token_embd.weight", "embeddings.word_embeddings.weight", HR_DIM_VOCAB, HR_DIM_EMBD, HR_END(embedding)},
+    {"position_embd.weight", "embeddings.position_embeddings.weight", HR_DIM_POSITIONS, HR_DIM_EMBD, HR_END(position_embedding)},
+    {"token_types.weight", "embeddings.token_type_embeddings.weight", HR_DIM_TYPES, HR_DIM_EMBD, HR_END(type_embedding), HR_TYPE_EMBEDDING},
+    {"token_embd_norm.weight", "embeddings.LayerNorm.weight", 0, HR_DIM_EMBD, HR_END(embedding_norm)},
+    {"token_embd_norm.bias", "embeddings.LayerNorm.bias", 0, HR_DIM_EMBD, HR_END(embedding_norm_bias)},
+    {"cls.weight", "/classifier.dense.weight", HR_DIM_EMBD, HR_DIM_EMBD, HR_END(dense), HR_HEAD},
+    {"cls.bias", "/classifier.dense.bias", 0, HR_DIM_EMBD, HR_END(dense_bias), HR_HEAD},
+    {"cls.output.weight", "/classifier.out_proj.weight", HR_DIM_LABELS, HR_DIM_EMBD, HR_END(head), HR_HEAD},
+    {"cls.output.bias", "/classifier.out_proj.bias", 0, HR_DIM_LABELS, HR_END(head_bias), HR_HEAD},
     {0},
 };
 /* clang-format on */
@@ -42,9 +42,9 @@ static int from_hf(struct hr_decoder *d, const struct hr_json *config, struct hr
 
 /* The two names. */
 #define SAME                                                                                                 \
-	.block_roles = hr_bert_block_roles, .end_roles = end_roles, .hf_block = "encoder.layer.%d.",             \
-	.hf_prefix = "roberta.", .ignored = {"lm_head.*", "*pooler.dense.*", "*.position_ids"},                  \
-	.from_hf = from_hf
+	.gguf_as = "bert", .block_roles = hr_bert_block_roles, .end_roles = end_roles,                           \
+	.hf_block = "encoder.layer.%d.", .hf_prefix = "roberta.",                                                \
+	.ignored = {"lm_head.*", "*pooler.dense.*", "*.position_ids"}, .from_hf = from_hf
 
 const struct hr_family hr_family_roberta = {
     .name = "roberta",

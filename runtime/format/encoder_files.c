@@ -5,12 +5,12 @@
  *     modules.json -> [Transformer, Pooling -> its config.json, Normalize]
  *                     sentence_bert_config.json: max_seq_length
  *
- * A GGUF file has keys for a part of it. */
+ * A GGUF file has keys for a part of it, and keys of our own for the rest. */
 #include "runtime/format/encoder_files.h"
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "runtime/format/gguf.h"
+#include "runtime/format/gguf_write.h"
 
 #include <stdio.h>
 
@@ -68,25 +68,29 @@ static int read_labels(struct hr_encoder_use *use, const struct hr_json *config,
 	return 0;
 }
 
+static const char *const problems[] = {
+    [HR_PROBLEM_SOFTMAX] = "single_label_classification",
+    [HR_PROBLEM_SIGMOID] = "multi_label_classification",
+    [HR_PROBLEM_REGRESSION] = "regression",
+};
+
+static int set_problem(struct hr_encoder_use *use, const char *name, const char *path, struct hr_error *err)
+{
+	for (size_t i = 0; i < HR_COUNT_OF(problems); i++)
+		if (strcmp(problems[i], name) == 0) {
+			use->problem = (enum hr_problem)i;
+			return 0;
+		}
+	return hr__fail(err, HR_EUNSUPPORTED,
+	                "%s: the \"problem_type\" '%s' is not supported; supported are %s, %s and %s.", path,
+	                name, problems[0], problems[1], problems[2]);
+}
+
 static int read_problem(struct hr_encoder_use *use, const struct hr_json *config, struct hr_error *err)
 {
 	const char *type = use->n_labels == 1 ? "multi_label_classification" : "single_label_classification";
 	int         rc = hr__json_string(config, "problem_type", &type, err);
-	if (rc < 0)
-		return rc;
-	if (strcmp(type, "single_label_classification") == 0)
-		use->problem = HR_PROBLEM_SOFTMAX;
-	else if (strcmp(type, "multi_label_classification") == 0)
-		use->problem = HR_PROBLEM_SIGMOID;
-	else if (strcmp(type, "regression") == 0)
-		use->problem = HR_PROBLEM_REGRESSION;
-	else
-		return hr__fail(
-		    err, HR_EUNSUPPORTED,
-		    "%s: the \"problem_type\" '%s' is not supported; supported are single_label_classification, "
-		    "multi_label_classification and regression.",
-		    config->path, type);
-	return 0;
+	return rc < 0 ? rc : set_problem(use, type, config->path, err);
 }
 
 /* ---- sentence-transformers --------------------------------------------------------- */
@@ -227,6 +231,15 @@ int hr__encoder_use_read(struct hr_encoder_use *use, const char *directory, cons
 
 /* ---- GGUF ---------------------------------------------------------------------------- */
 
+#define OWN_POOLING    "headrace.pooling" /* one that llama.cpp has no number for */
+#define OWN_NORMALIZE  "headrace.normalize"
+#define OWN_MAX_TOKENS "headrace.max_tokens"
+#define OWN_PROBLEM    "headrace.problem_type"
+
+/* llama.cpp's pooling types: none, mean, cls, last, rank (a classifier's). */
+static const enum hr_pooling gguf_poolings[] = {HR_POOLING_MEAN, HR_POOLING_MEAN, HR_POOLING_CLS,
+                                                HR_POOLING_LAST, HR_POOLING_CLS};
+
 static int read_gguf_labels(struct hr_encoder_use *use, const struct hr_gguf *g, int n, struct hr_error *err)
 {
 	const struct hr_gguf_kv *kv = NULL;
@@ -253,29 +266,66 @@ static int read_gguf_labels(struct hr_encoder_use *use, const struct hr_gguf *g,
 	           : hr__fail(err, HR_ENOMEM, "%s: there is no memory for %d labels.", g->path, n);
 }
 
+static int read_own_keys(struct hr_encoder_use *use, const struct hr_gguf *g, struct hr_error *err)
+{
+	const char *name;
+	int32_t     most = 0;
+	int         rc = hr_gguf_get_string(g, OWN_POOLING, &name, err);
+	for (size_t i = 0; rc > 0 && i < HR_COUNT_OF(poolings); i++)
+		if (strcmp(poolings[i].name, name) == 0) {
+			use->pooling = poolings[i].pooling;
+			use->has_pooling = true;
+		}
+	if (rc >= 0)
+		rc = hr_gguf_get_bool(g, OWN_NORMALIZE, &use->normalize, err);
+	if (rc >= 0)
+		rc = hr_gguf_get_i32(g, OWN_MAX_TOKENS, &most, err);
+	use->max_tokens = most;
+	if (rc >= 0)
+		rc = hr_gguf_get_string(g, OWN_PROBLEM, &name, err);
+	return rc <= 0 ? rc : set_problem(use, name, g->path, err);
+}
+
 int hr__encoder_use_read_gguf(struct hr_encoder_use *use, const struct hr_gguf *g, int n_labels,
                               struct hr_error *err)
 {
-	/* llama.cpp's pooling types: none, mean, cls, last, rank (a classifier's). */
-	static const enum hr_pooling kinds[] = {HR_POOLING_MEAN, HR_POOLING_MEAN, HR_POOLING_CLS, HR_POOLING_LAST,
-	                                        HR_POOLING_CLS};
-	struct hr_encoder_use        got = {.pooling = HR_POOLING_MEAN, .normalize = true};
-	int32_t                      type = 0;
-	int                          rc = hr_gguf_get_i32(g, "bert.pooling_type", &type, err);
-	if (rc > 0 && type >= (int32_t)HR_COUNT_OF(kinds))
+	struct hr_encoder_use got = {.pooling = HR_POOLING_MEAN, .normalize = true};
+	int32_t               type = 0;
+	int                   rc = hr_gguf_get_i32(g, "bert.pooling_type", &type, err);
+	if (rc > 0 && type >= (int32_t)HR_COUNT_OF(gguf_poolings))
 		rc = hr__fail(
 		    err, HR_EUNSUPPORTED,
 		    "%s: the pooling type %d is not supported; supported are 0 to %zu (none, mean, cls, last, rank).",
-		    g->path, type, HR_COUNT_OF(kinds) - 1);
+		    g->path, type, HR_COUNT_OF(gguf_poolings) - 1);
 	if (rc >= 0) {
-		got.pooling = kinds[type];
+		got.pooling = gguf_poolings[type];
 		got.has_pooling = type != 0;
 		got.problem = n_labels == 1 ? HR_PROBLEM_SIGMOID : HR_PROBLEM_SOFTMAX;
 		rc = read_gguf_labels(&got, g, n_labels, err);
 	}
+	if (!rc)
+		rc = read_own_keys(&got, g, err);
 	if (rc)
 		hr__encoder_use_release(&got);
 	else
 		*use = got;
 	return rc;
+}
+
+void hr__encoder_use_write(struct hr_gguf_writer *w, const struct hr_encoder_use *use)
+{
+	uint32_t type = 3;
+	while (type && gguf_poolings[type] != use->pooling)
+		type--;
+	if (use->has_pooling)
+		hr_gguf_write_u32(w, "bert.pooling_type", use->pooling == HR_POOLING_MEAN ? 1 : type);
+	if (use->has_pooling && gguf_poolings[type] != use->pooling)
+		hr_gguf_write_string(w, OWN_POOLING, hr__pooling_name(use->pooling));
+	hr_gguf_write_bool(w, OWN_NORMALIZE, use->normalize);
+	if (use->max_tokens)
+		hr_gguf_write_u32(w, OWN_MAX_TOKENS, (uint32_t)use->max_tokens);
+	hr_gguf_write_string(w, OWN_PROBLEM, problems[use->problem]);
+	hr_gguf_write_array(w, "bert.classifier.output_labels", HR_GGUF_STRING, (uint64_t)use->n_labels);
+	for (int i = 0; i < use->n_labels; i++)
+		hr_gguf_write_array_text(w, use->labels[i]);
 }

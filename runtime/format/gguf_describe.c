@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "runtime/family/family.h"
+#include "runtime/format/vocab_own.h"
 #include "runtime/tokenizer/internal.h"
 
 #include <stdio.h>
@@ -100,11 +101,46 @@ void hr__gguf_write_hparams(struct hr_gguf_writer *w, const char *arch, const st
 	write_rope(&k, h);
 }
 
+void hr__gguf_write_own(struct hr_gguf_writer *w, const struct hr_checkpoint *c)
+{
+	const struct hr_hparams *h = &c->hparams;
+	if (h->encoder) {
+		hr_gguf_write_bool(w, "bert.attention.causal", false);
+		hr_gguf_write_u32(w, KEY("token_type_count"), h->n_types ? (uint32_t)h->n_types : 1);
+		hr_gguf_write_string(w, HR_OWN_ACTIVATION, hr__activation_name(h->activation));
+		hr_gguf_write_string(w, HR_OWN_CLASSIFIER_ACTIVATION, hr__activation_name(h->dense_activation));
+		hr__encoder_use_write(w, &c->use);
+	} else if (hr_family_of_name(h->family)->gguf_own) {
+		hr_gguf_write_string(w, HR_OWN_ACTIVATION, hr__activation_name(h->activation));
+		hr_gguf_write_bool(w, HR_OWN_NORM_AFTER, h->norm_after);
+	}
+}
+
 /* ---- Tokenizer ------------------------------------------------------------------ */
 
 static int32_t n_tokens_of(const struct hr_vocab *v, int32_t n_vocab)
 {
 	return v->n_tokens < n_vocab ? n_vocab : v->n_tokens;
+}
+
+static int32_t type_of(const struct hr_vocab *v, int32_t id)
+{
+	return id >= v->n_tokens ? HR_TOKEN_UNUSED : v->types ? v->types[id] : HR_TOKEN_NORMAL;
+}
+
+/* GGUF marks the pieces that begin a word (U+2581), not those inside of one (##). */
+static void write_wordpiece(struct hr_gguf_writer *w, const struct hr_string *s)
+{
+	bool   inside = s->length >= 2 && memcmp(s->text, "##", 2) == 0;
+	size_t skip = inside ? 2 : 0;
+	char  *text;
+	int n = asprintf(&text, "%s%.*s", inside ? "" : "\xe2\x96\x81", (int)(s->length - skip), s->text + skip);
+	if (n < 0) {
+		w->failed = true;
+		return;
+	}
+	hr_gguf_write_array_string(w, text, (size_t)n);
+	free(text);
 }
 
 static void write_tokens(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n)
@@ -115,8 +151,11 @@ static void write_tokens(struct hr_gguf_writer *w, const struct hr_vocab *v, int
 		/* Holes of the numbering need a text of their own. */
 		bool hole = i >= v->n_tokens || !v->tokens[i].length;
 		snprintf(filler, sizeof filler, "[PAD%d]", i);
-		hr_gguf_write_array_string(w, hole ? filler : v->tokens[i].text,
-		                           hole ? strlen(filler) : v->tokens[i].length);
+		if (!hole && v->kind == HR_TOKENIZER_WORDPIECE && type_of(v, i) == HR_TOKEN_NORMAL)
+			write_wordpiece(w, &v->tokens[i]);
+		else
+			hr_gguf_write_array_string(w, hole ? filler : v->tokens[i].text,
+			                           hole ? strlen(filler) : v->tokens[i].length);
 	}
 }
 
@@ -124,7 +163,7 @@ static void write_types(struct hr_gguf_writer *w, const struct hr_vocab *v, int3
 {
 	hr_gguf_write_array(w, KEY("token_type"), HR_GGUF_I32, (uint64_t)n);
 	for (int32_t i = 0; i < n; i++) {
-		int32_t type = i >= v->n_tokens ? HR_TOKEN_UNUSED : v->types ? v->types[i] : HR_TOKEN_NORMAL;
+		int32_t type = type_of(v, i);
 		if (i == v->unk && v->kind == HR_TOKENIZER_SPM)
 			type = HR_TOKEN_UNKNOWN;
 		hr_gguf_write_array_bytes(w, &type, sizeof type);
@@ -194,26 +233,35 @@ static void put_id(struct hr_gguf_writer *w, const char *key, int32_t id)
 		hr_gguf_write_u32(w, key, (uint32_t)id);
 }
 
+static const char *const models[] = {
+    [HR_TOKENIZER_BPE] = "gpt2",
+    [HR_TOKENIZER_SPM] = "llama",
+    [HR_TOKENIZER_WORDPIECE] = "bert",
+    [HR_TOKENIZER_UNIGRAM] = NULL,
+};
+
 /* Refuses what a GGUF would say wrongly. *model and `pre` as GGUF names them. */
 static int name_vocab(const struct hr_vocab *v, const char **model, char pre[32], bool *exact,
                       struct hr_error *err)
 {
 	snprintf(pre, 32, "default");
 	*exact = true;
-	*model = v->kind == HR_TOKENIZER_BPE ? "gpt2" : v->kind == HR_TOKENIZER_SPM ? "llama" : NULL;
+	*model = models[v->kind];
 	if (!*model)
 		return hr__fail(err, HR_EUNSUPPORTED, "The tokenizer is of the kind %s, which is not written" RATHER,
 		                hr_tokenizer_kind_name(v->kind));
 	if (v->kind == HR_TOKENIZER_BPE && !hr__pretokenizer_name(v, pre, exact))
 		return hr__fail(err, HR_EUNSUPPORTED,
 		                "The tokenizer cuts text by expressions that no name in GGUF stands for" RATHER);
+	if (v->add_bos && v->add_eos && strcmp(pre, "gpt-2") == 0)
+		snprintf(pre, 32, "roberta-bpe");
 	if (v->kind == HR_TOKENIZER_SPM && !v->scores && !v->merges)
 		return hr__fail(err, HR_EUNSUPPORTED, "The tokenizer has neither scores nor merges" RATHER);
 	return 0;
 }
 
-int hr__gguf_write_vocab(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n_vocab, bool *exact,
-                         struct hr_error *err)
+int hr__gguf_write_vocab(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n_vocab, bool encoder,
+                         bool *exact, struct hr_error *err)
 {
 	const char *model;
 	char        pre[32];
@@ -239,6 +287,12 @@ int hr__gguf_write_vocab(struct hr_gguf_writer *w, const struct hr_vocab *v, int
 	hr_gguf_write_bool(w, KEY("add_eos_token"), v->add_eos);
 	if (v->kind == HR_TOKENIZER_SPM)
 		hr_gguf_write_bool(w, KEY("add_space_prefix"), v->add_space_prefix);
+	if (v->kind == HR_TOKENIZER_WORDPIECE)
+		hr_gguf_write_bool(w, KEY("normalizer.lowercase"), v->lowercase);
+	if (encoder) {
+		put_id(w, KEY("seperator_token_id"), v->eos); /* so it is spelled */
+		hr__vocab_own_write(w, v, n);
+	}
 	if (v->chat_template)
 		hr_gguf_write_string(w, "tokenizer.chat_template", v->chat_template);
 	return 0;

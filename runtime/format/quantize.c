@@ -139,7 +139,8 @@ static int write_vocab(struct making *m)
 			           c->vocab_error.code ? c->vocab_error.message : "the directory has none.");
 		return 0;
 	}
-	int rc = hr__gguf_write_vocab(&m->writer, &c->vocab, c->hparams.n_vocab, &exact, m->err);
+	int rc =
+	    hr__gguf_write_vocab(&m->writer, &c->vocab, c->hparams.n_vocab, c->hparams.encoder, &exact, m->err);
 	if (rc && m->err)
 		hr__fail_context(m->err, "%s", c->path);
 	else if (!rc && !exact)
@@ -149,6 +150,23 @@ static int write_vocab(struct making *m)
 		    "rare cases text will be cut differently.",
 		    c->path);
 	return rc;
+}
+
+/* What llama.cpp would do with the file, where that isn't the same. */
+static void note_own(const struct making *m, const char *arch)
+{
+	const struct hr_hparams *h = &m->c->hparams;
+	if (m->job->weights_only)
+		return;
+	if (hr_family_of_name(h->family)->gguf_own)
+		hr__notice(&m->notices, "llama.cpp has no architecture '%s': this file is for Headrace alone.", arch);
+	bool plain = h->activation == HR_ACT_GELU && (m->c->ends.head < 0 || h->dense_activation == HR_ACT_TANH);
+	if (h->encoder && !plain)
+		hr__notice(
+		    &m->notices,
+		    "%s: its activations (%s, %s before the classifier) stand in the file under keys of our own; "
+		    "llama.cpp takes gelu and tanh.",
+		    m->c->path, hr__activation_name(h->activation), hr__activation_name(h->dense_activation));
 }
 
 static int write_metadata(struct making *m)
@@ -162,6 +180,8 @@ static int write_metadata(struct making *m)
 	hr_gguf_write_string(w, "general.name", copy ? copy : "");
 	free(copy);
 	hr__gguf_write_hparams(w, arch, &m->c->hparams);
+	hr__gguf_write_own(w, m->c);
+	note_own(m, arch);
 	return write_vocab(m);
 }
 
@@ -213,6 +233,10 @@ static const char *difference(const struct hr_hparams *a, const struct hr_hparam
 	COMPARE(logit_soft_cap);
 	COMPARE(n_rot);
 	COMPARE(sliding_window);
+	COMPARE(encoder);
+	COMPARE(n_types);
+	COMPARE(n_labels);
+	COMPARE(dense_activation);
 	if (a->n_rot) {
 		COMPARE(rope_theta);
 		COMPARE(rope_theta_sliding);

@@ -46,6 +46,7 @@ struct hr_output {
 	const float            *values; /* [elements], as f32 */
 	enum hr_row_order       order;
 	int32_t                 n_heads, head_dim; /* of the rows, for the order */
+	uint64_t                first_row;         /* of the source that is kept */
 	float                   shift;             /* added to every element */
 	int                     n_dims;
 	uint64_t                shape[4];
@@ -61,7 +62,7 @@ struct hr_outputs {
 };
 
 /* List what a GGUF of `c` consists of; types are the source's, f32 for vectors of a Hugging Face model.
- * HR_EUNSUPPORTED: a family that GGUF doesn't have; HR_ENOMEM. */
+ * HR_ENOMEM. */
 int  hr__outputs_list(struct hr_outputs *out, const struct hr_checkpoint *c, struct hr_error *err);
 void hr__outputs_release(struct hr_outputs *out); /* a zeroed struct is fine */
 

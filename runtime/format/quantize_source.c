@@ -6,6 +6,7 @@
  *   gpt_neox  q, k and v of each head taken apart
  *   gpt2      matrices transposed, which are stored by columns
  *   gemma     1 added to the weights of norms
+ *   roberta, opt   positions that no token has left out
  *   Llama 3's scaling of RoPE becomes a tensor of factors, and the lists of longrope two
  * All of this moves whole rows (or columns), so that any part of a tensor can be made on its own. */
 #include "runtime/format/quantize.h"
@@ -132,7 +133,13 @@ static int add_weight(const struct listing *l, const struct hr_role *role, const
 	set_source(o, whole_tensor(l->c, index));
 	if (strstr(name, "norm.weight"))
 		o->shift = l->c->hparams.norm_shift;
-	bool stays_float = o->n_dims == 1 || !strcmp(name, "position_embd.weight");
+	bool is_positions = !strcmp(name, "position_embd.weight");
+	bool stays_float = o->n_dims == 1 || is_positions || !strcmp(name, "token_types.weight");
+	if (is_positions) {
+		o->first_row = (uint64_t)l->c->hparams.position_offset;
+		o->shape[0] -= o->first_row;
+		set_rows(o);
+	}
 	o->type = stays_float && hr_type_info(o->source->type)->block_elems == 1 ? HR_TYPE_F32 : o->source->type;
 	return 0;
 }
@@ -210,10 +217,6 @@ static int list_hf(struct hr_outputs *list, const struct hr_checkpoint *c, struc
 {
 	struct listing l = {.list = list, .c = c, .family = hr_family_of_name(c->hparams.family), .err = err};
 	const char    *arch = hr_family_gguf_arch(l.family);
-	if (!arch || c->hparams.encoder)
-		return hr__fail(err, HR_EUNSUPPORTED,
-		                "%s: models of the family %s are not written as GGUF; use the directory as it is.",
-		                c->path, c->hparams.family);
 	l.rotates_neighbours = !strcmp(arch, "llama");
 	int rc = add_end(&l, l.family->end_roles);
 	for (const struct hr_role *role = l.family->end_roles + 1; (role->gguf || role->hf) && !rc; role++)
@@ -253,7 +256,7 @@ void hr__outputs_release(struct hr_outputs *list)
 static uint64_t source_row(const struct hr_output *o, uint64_t r)
 {
 	if (o->order == HR_ROWS_AS_THEY_ARE)
-		return r;
+		return o->first_row + r;
 	uint64_t dim = (uint64_t)o->head_dim, heads = (uint64_t)o->n_heads, head = r / dim, i = r % dim;
 	if (o->order == HR_ROWS_ROTATED_PAIRS)
 		return head * dim + i % 2 * (dim / 2) + i / 2;
@@ -267,7 +270,8 @@ static int read_rows(const struct hr_output *o, uint64_t first, uint64_t n, uint
 	size_t                  bytes = hr_type_row_bytes(hr_type_info(t->type), o->cols);
 	int                     rc = 0;
 	if (o->order == HR_ROWS_AS_THEY_ARE)
-		return hr_file_read_exact(t->file, t->offset + first * bytes, raw, (size_t)n * bytes, err);
+		return hr_file_read_exact(t->file, t->offset + source_row(o, first) * bytes, raw, (size_t)n * bytes,
+		                          err);
 	for (uint64_t r = 0; r < n && !rc; r++)
 		rc = hr_file_read_exact(t->file, t->offset + source_row(o, first + r) * bytes, raw + r * bytes, bytes,
 		                        err);

@@ -6,6 +6,7 @@
  * BOS and a space, of the BPE kinds only those named below add BOS or take whole words before merging. The
  * tokens that end a generation are EOS, the ones that keys name, and the turn-ending ones by their text. */
 #include "runtime/format/assemble.h"
+#include "runtime/format/vocab_own.h"
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -340,6 +341,9 @@ static int read_vocab(const struct reader *r)
 	if (rc < 0)
 		return rc;
 	v->strip_accents = v->lowercase;
+	rc = hr__vocab_own_read(v, r->g, r->err);
+	if (rc < 0)
+		return rc;
 	add_eog(v, eot);
 	add_eog(v, eom);
 	find_end_texts(v);
