@@ -12,6 +12,7 @@
 #include "runtime/format/vocab_own.h"
 #include "runtime/tokenizer/internal.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #define KEY(name) "tokenizer.ggml." name
@@ -214,10 +215,14 @@ static int scores_of_merges(const struct hr_vocab *v, float *scores, struct hr_e
 static int write_scores(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n, struct hr_error *err)
 {
 	float *scores = hr__calloc((size_t)n, sizeof *scores);
+	bool   has_none = v->kind == HR_TOKENIZER_UNIGRAM; /* tokens that are no pieces */
 	int    rc = scores ? 0 : hr__fail(err, HR_ENOMEM, "There is no memory for the tokenizer.");
-	if (!rc && v->scores)
-		memcpy(scores, v->scores, (size_t)v->n_tokens * sizeof *scores);
-	else if (!rc)
+	for (int32_t i = 0; i < n && !rc && v->scores; i++) {
+		scores[i] = i < v->n_tokens ? (float)v->scores[i] : 0;
+		if (has_none && (i >= v->n_tokens || isnan(v->scores[i])))
+			scores[i] = (float)HR_NO_PIECE;
+	}
+	if (!rc && !v->scores)
 		rc = scores_of_merges(v, scores, err);
 	if (!rc) {
 		hr_gguf_write_array(w, KEY("scores"), HR_GGUF_F32, (uint64_t)n);
@@ -237,7 +242,7 @@ static const char *const models[] = {
     [HR_TOKENIZER_BPE] = "gpt2",
     [HR_TOKENIZER_SPM] = "llama",
     [HR_TOKENIZER_WORDPIECE] = "bert",
-    [HR_TOKENIZER_UNIGRAM] = NULL,
+    [HR_TOKENIZER_UNIGRAM] = "t5",
 };
 
 /* Refuses what a GGUF would say wrongly. *model and `pre` as GGUF names them. */
@@ -247,9 +252,6 @@ static int name_vocab(const struct hr_vocab *v, const char **model, char pre[32]
 	snprintf(pre, 32, "default");
 	*exact = true;
 	*model = models[v->kind];
-	if (!*model)
-		return hr__fail(err, HR_EUNSUPPORTED, "The tokenizer is of the kind %s, which is not written" RATHER,
-		                hr_tokenizer_kind_name(v->kind));
 	if (v->kind == HR_TOKENIZER_BPE && !hr__pretokenizer_name(v, pre, exact))
 		return hr__fail(err, HR_EUNSUPPORTED,
 		                "The tokenizer cuts text by expressions that no name in GGUF stands for" RATHER);
@@ -260,6 +262,20 @@ static int name_vocab(const struct hr_vocab *v, const char **model, char pre[32]
 	return 0;
 }
 
+/* What llama.cpp knows of Unigram's normaliser. */
+static void write_charsmap(struct hr_gguf_writer *w, const struct hr_vocab *v)
+{
+	hr_gguf_write_bool(w, KEY("remove_extra_whitespaces"), true);
+	for (int32_t i = 0; i < v->n_steps; i++) {
+		const struct hr_normal_step *s = &v->steps[i];
+		if (s->kind != HR_NORMAL_CHARSMAP && s->kind != HR_NORMAL_CHARSMAP_LONGEST)
+			continue;
+		hr_gguf_write_array(w, KEY("precompiled_charsmap"), HR_GGUF_U8, s->text.length);
+		hr_gguf_write_array_bytes(w, s->text.text, s->text.length);
+		return;
+	}
+}
+
 int hr__gguf_write_vocab(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n_vocab, bool encoder,
                          bool *exact, struct hr_error *err)
 {
@@ -267,7 +283,8 @@ int hr__gguf_write_vocab(struct hr_gguf_writer *w, const struct hr_vocab *v, int
 	char        pre[32];
 	int32_t     n = n_tokens_of(v, n_vocab);
 	int         rc = name_vocab(v, &model, pre, exact, err);
-	if (!rc && v->kind == HR_TOKENIZER_SPM)
+	bool        scored = v->kind == HR_TOKENIZER_SPM || v->kind == HR_TOKENIZER_UNIGRAM;
+	if (!rc && scored)
 		rc = write_scores(w, v, n, err);
 	if (rc)
 		return rc;
@@ -285,8 +302,10 @@ int hr__gguf_write_vocab(struct hr_gguf_writer *w, const struct hr_vocab *v, int
 	put_id(w, KEY("eom_token_id"), v->n_eog > 1 ? v->eog[1] : -1);
 	hr_gguf_write_bool(w, KEY("add_bos_token"), v->add_bos);
 	hr_gguf_write_bool(w, KEY("add_eos_token"), v->add_eos);
-	if (v->kind == HR_TOKENIZER_SPM)
+	if (scored)
 		hr_gguf_write_bool(w, KEY("add_space_prefix"), v->add_space_prefix);
+	if (v->kind == HR_TOKENIZER_UNIGRAM)
+		write_charsmap(w, v);
 	if (v->kind == HR_TOKENIZER_WORDPIECE)
 		hr_gguf_write_bool(w, KEY("normalizer.lowercase"), v->lowercase);
 	if (encoder) {

@@ -336,7 +336,7 @@ static int read_vocab(const struct reader *r)
 		rc = read_pairs(r);
 	if (!rc && v->kind == HR_TOKENIZER_WORDPIECE)
 		rc = respell_wordpieces(r);
-	if (!rc && v->kind == HR_TOKENIZER_UNIGRAM)
+	if (!rc && v->kind == HR_TOKENIZER_UNIGRAM && !hr__vocab_own_has_steps(r->g))
 		rc = read_steps(r);
 	if (rc < 0)
 		return rc;

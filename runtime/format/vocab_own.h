@@ -5,6 +5,12 @@
 #include "runtime/format/gguf_write.h"
 #include "runtime/tokenizer/tokenizer.h"
 
+/* The score, in a file, of a token of Unigram's that is no piece. */
+#define HR_NO_PIECE (-10000.0)
+
+/* Whether Unigram's normaliser is among them. */
+bool hr__vocab_own_has_steps(const struct hr_gguf *g);
+
 /* n_tokens: as many as the file has, v->n_tokens or more. */
 void hr__vocab_own_write(struct hr_gguf_writer *w, const struct hr_vocab *v, int32_t n_tokens);
 /* Change what the file says; 0, or HR_EFORMAT, HR_ENOMEM. */
