@@ -10,13 +10,15 @@
 
 #define ROOT "tests/golden/encoders/"
 
-enum { N_TEXTS = 4, WIDTH = 32, MAX_LABELS = 4 };
+enum { N_TEXTS = 5, WIDTH = 32, MAX_LABELS = 4 };
 
 static const struct hr_text texts[N_TEXTS] = {
     {"The film was fine, and WINDOWS stream it.", 41, NULL, 0},
     {"na\xc3\xafve \xe4\xbd\xa0\xe5\xa5\xbd layers", 20, NULL, 0},
     {"short", 5, "the long layers of a bad film", 29},
     {"", 0, NULL, 0},
+    /* for Unigram's normaliser: a wide f, a 1 in a circle, spaces */
+    {"  the \xef\xbd\x86ilm   and \xe2\x91\xa0 ", 23, NULL, 0},
 };
 
 static struct hr_session *open_session_of(struct hr_model *m)
