@@ -2,6 +2,7 @@
  * for many, next to what the threads can read at most.
  *
  *     bench_matmul [-t threads] [-i isa] [-n tokens] [-w type] [-r repetitions] [-m MiB of weights]
+ *                  [-b rows and columns that share a scale in f8; 0: a row each]
  *
  * Weights are copies of one random matrix, more than any cache holds, used in
  * turn; shapes are those of a 1.1B llama. Times are the best of the repetitions;
@@ -23,6 +24,7 @@ struct bench {
 	uint8_t          *weights;
 	size_t            weight_bytes;
 	float            *x, *y;
+	struct hr_scale   scale; /* of f8 */
 	int               n_tokens, repetitions;
 };
 
@@ -77,7 +79,9 @@ static size_t fill(struct bench *b, enum hr_type type, int rows, int cols)
 	float   *f = malloc(n * sizeof *f);
 	uint32_t seed = 1;
 	for (size_t i = 0; i < n; i++)
-		f[i] = (float)(int32_t)(seed = seed * 1664525 + 1013904223) * 0x1p-36f;
+		f[i] =
+		    (float)(int32_t)(seed = seed * 1664525 + 1013904223) *
+		    (type == HR_TYPE_F8_E4M3 ? 0x1.cp-23f : 0x1p-36f); /* f8: up to 448, where its scales put them */
 	memset(b->weights, 0x11, bytes); /* where there is no encoder: every scale is a number */
 	if (hr_type_info(type)->from_f32)
 		hr_type_info(type)->from_f32(f, b->weights, n);
@@ -98,6 +102,8 @@ static double product_seconds(struct bench *b, enum hr_type type, int rows, int 
 		for (int c = 0; c < copies; c++) {
 			struct hr_matmul m = {
 			    .w = {b->weights + (size_t)c * bytes, type, rows, cols}, .y = b->y, .y_stride = rows};
+			if (type == HR_TYPE_F8_E4M3)
+				m.w.scale = b->scale;
 			check(
 			    b->ops->table->matmul(b->ops, b->stream, &m, 1, b->x, n_tokens, n_tokens > 8 ? 0 : n_tokens),
 			    "matmul");
@@ -128,10 +134,10 @@ static void run_type(struct bench *b, enum hr_type type)
 int main(int argc, char **argv)
 {
 	struct bench    b = {.n_tokens = 512, .repetitions = 5, .weight_bytes = (size_t)1 << 30};
-	int             threads = 0, option;
+	int             threads = 0, block = 0, option;
 	const char     *isa = NULL, *type = NULL;
 	struct hr_error err = {0};
-	while ((option = getopt(argc, argv, "t:i:n:w:r:m:")) != -1)
+	while ((option = getopt(argc, argv, "t:i:n:w:r:m:b:")) != -1)
 		switch (option) {
 		case 't':
 			threads = atoi(optarg);
@@ -151,6 +157,9 @@ int main(int argc, char **argv)
 		case 'm':
 			b.weight_bytes = (size_t)atoi(optarg) << 20;
 			break;
+		case 'b':
+			block = atoi(optarg);
+			break;
 		default:
 			return 2;
 		}
@@ -169,6 +178,8 @@ int main(int argc, char **argv)
 	check(d->alloc(b.device, &b.ops->workspace, b.ops->workspace_bytes, &err), "workspace");
 	for (size_t i = 0; i < x_bytes / sizeof(float); i++)
 		b.x[i] = sinf((float)i);
+	b.scale = (struct hr_scale){
+	    .data = b.x, .type = HR_TYPE_F32, .rows = block ? block : 1, .cols = block ? block : INT32_MAX};
 	printf("%s, %d threads, %d tokens\n", b.ops->table->name, hr_host_n_threads(b.device), b.n_tokens);
 	printf("| type  | rows x cols  | read  GB/s | 1 tok GB/s | fraction | n tok GF/s |\n");
 	for (int t = 0; t < HR_TYPE_COUNT; t++)

@@ -93,7 +93,7 @@ static const struct flag flags[] = {
 	{"slots", FLAG_INT_AUTO, "N|auto", FIELD(plan.slots), MEASURING, 2, INT_MAX, G,
 	 "device memory for so many streamed layers, at least 2 (auto)"},
 	{"dtype", FLAG_CHOICE, "auto|f32|f16|bf16", FIELD(dtype), MEASURING, 0, 0, G,
-	 "the type of the weights, converted once and kept in the cache; auto: as in the file, 8-bit floats as bf16 (auto)"},
+	 "the type of the weights, converted once and kept in the cache; auto: as in the file (auto)"},
 	{"quantize", FLAG_TEXT, "TYPE", FIELD(quantize), MEASURING, 0, 0, G,
 	 "the same with a smaller type: q8_0, q4_0, q4_k, ... (`headrace quantize --help` lists them)"},
 	{"kv-type", FLAG_CHOICE, "f16|f32", FIELD(plan.kv_type), MEASURING, 0, 0, G, "the type of the KV cache (f16)"},

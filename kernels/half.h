@@ -1,4 +1,4 @@
-/* 16-bit floats, and 8-bit ones to read, in plain C: what hardware does in one instruction, for the
+/* 16-bit and 8-bit floats in plain C: what hardware does in one instruction, for the
  * reference decoders and the portable kernels. Rounding is to nearest even;
  * NaN stays NaN; no table, no branch on the machine. */
 #ifndef HR_KERNELS_HALF_H
@@ -38,6 +38,19 @@ static inline float hr__f8_e4m3_to_f32(uint8_t b)
 	if ((b & 0x7f) == 0x7f)
 		return hr__f32_of_bits(sign | 0x7fc00000);
 	return hr__f32_of_bits(sign | hr__f32_bits(hr__f32_of_bits(rest) * 0x1p120f));
+}
+
+/* What is too large becomes 448, the largest. */
+static inline uint8_t hr__f32_to_f8_e4m3(float x)
+{
+	uint32_t u = hr__f32_bits(x), sign = u >> 24 & 0x80, a = u & 0x7fffffff;
+	if (a > 0x7f800000)
+		return (uint8_t)(sign | 0x7f);
+	if (a >= 0x43e00000)
+		return (uint8_t)(sign | 0x7e);
+	if (a < 0x3c800000) /* subnormal: 2^14 has its last bit where f8 ends, so the addition rounds */
+		return (uint8_t)(sign | (hr__f32_bits(hr__f32_of_bits(a) + 0x1p14f) - hr__f32_bits(0x1p14f)));
+	return (uint8_t)(sign | (a - (120u << 23) + 0x7ffff + (a >> 20 & 1)) >> 20);
 }
 
 static inline uint16_t hr__f32_to_f16(float x)

@@ -23,6 +23,15 @@
 #include "kernels/device/device.h"
 #include "kernels/types.h"
 
+/* What the elements of an f8 matrix are multiplied by, in f32: element (r, c) by the one at [(r + skip) /
+ * rows][c / cols], of a plain type, row-major, [...][ceil(W's cols / cols)]. As f8, it may lie anywhere. */
+struct hr_scale {
+	const void  *data;
+	enum hr_type type;
+	int32_t      rows, cols; /* of W that share one; rows 0: there are none, as if all were 1 */
+	int32_t      skip;       /* rows of the first scales that stand before W */
+};
+
 /* A matrix of weights: y = W x, W[rows][cols], each row in blocks of its type.
  * `data` needs no alignment beyond the type's own element (2 or 4 bytes), and
  * may have less in a safetensors file: kernels load unaligned. */
@@ -33,13 +42,34 @@ struct hr_weight {
 	int32_t      cols; /* inputs */
 	/* 0: as said above. Else W is stored by columns, element (r, c) at data[c * column_stride + r];
 	 * f32, f16 and bf16 matrices of a matmul only. */
-	int32_t column_stride;
+	int32_t         column_stride;
+	struct hr_scale scale; /* f8 only */
 };
+
+static inline bool hr_weight_is_valid(const struct hr_weight *w)
+{
+	const struct hr_scale *s = &w->scale;
+	if (w->rows < 1 || w->cols < 1 || !hr_type_row_bytes(hr_type_info(w->type), (uint64_t)w->cols))
+		return false;
+	if (w->column_stride && (!hr_type_is_plain(w->type) || w->column_stride < w->rows))
+		return false;
+	return !s->rows || (w->type == HR_TYPE_F8_E4M3 && hr_type_is_plain(s->type) && s->rows > 0 &&
+	                    s->cols > 0 && s->skip >= 0);
+}
+
+/* Rows [first, first + n) of a matrix that is stored by rows. */
+static inline struct hr_weight hr_weight_rows(struct hr_weight w, int32_t first, int32_t n)
+{
+	w.data = (const char *)w.data + (size_t)first * hr_type_row_bytes(hr_type_info(w.type), (uint64_t)w.cols);
+	w.rows = n;
+	w.scale.skip += first;
+	return w;
+}
 
 /* One product of a matmul call: y[n_tokens][y_stride] (+)= W x + bias. */
 struct hr_matmul {
 	struct hr_weight w;
-	struct hr_weight bias;     /* data NULL: none; else [1][w.rows] of any float type */
+	struct hr_weight bias;     /* data NULL: none; else [1][w.rows] of a plain type */
 	float           *y;        /* first column to write; row t begins at y + t * y_stride */
 	int64_t          y_stride; /* >= w.rows */
 	bool             add;      /* y += instead of y = */
@@ -110,12 +140,12 @@ struct hr_ops_table {
 	                   const int32_t *rows, int32_t n, int32_t cols);
 
 	/* y = x / sqrt(mean(x^2) + eps) * (shift + w), each of n rows of w->cols; y may be x.
-	 * w is [1][cols] of a float type; shift is 0, or 1 for weights around zero. Zhang & Sennrich 2019. */
+	 * w is [1][cols] of a plain type; shift is 0, or 1 for weights around zero. Zhang & Sennrich 2019. */
 	int (*rms_norm)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
 	                const struct hr_weight *w, float shift, float eps, int32_t n);
 
 	/* y = (x - mean(x)) / sqrt(var(x) + eps) * w + bias, each of n rows of w->cols; y may be x.
-	 * w and bias are [1][cols] of a float type; bias->data NULL: none. Ba et al. 2016. */
+	 * w and bias are [1][cols] of a plain type; bias->data NULL: none. Ba et al. 2016. */
 	int (*layer_norm)(struct hr_ops *ops, struct hr_stream *stream, float *y, const float *x,
 	                  const struct hr_weight *w, const struct hr_weight *bias, float eps, int32_t n);
 

@@ -41,6 +41,12 @@ static void decode_HR_TYPE_F8_E4M3(const void *src, float *dst, size_t n)
 		dst[i] = hr__f8_e4m3_to_f32(((const uint8_t *)src)[i]);
 }
 
+static void encode_f8(const float *src, void *dst, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		((uint8_t *)dst)[i] = hr__f32_to_f8_e4m3(src[i]);
+}
+
 /* Floats have no parts. */
 #define hr__unpack_HR_TYPE_F32     NULL
 #define hr__unpack_HR_TYPE_F16     NULL
@@ -49,7 +55,7 @@ static void decode_HR_TYPE_F8_E4M3(const void *src, float *dst, size_t n)
 #define hr__pack_HR_TYPE_F32       encode_f32
 #define hr__pack_HR_TYPE_F16       encode_f16
 #define hr__pack_HR_TYPE_BF16      encode_bf16
-#define hr__pack_HR_TYPE_F8_E4M3   NULL
+#define hr__pack_HR_TYPE_F8_E4M3   encode_f8
 
 static void decode_blocks(enum hr_type id, const void *src, float *dst, size_t n)
 {
@@ -68,7 +74,7 @@ static void decode_blocks(enum hr_type id, const void *src, float *dst, size_t n
 HR_BLOCK_TYPES(HR_X)
 #undef HR_X
 
-static const struct hr_type_info types[HR_TYPE_COUNT_WITH_SOURCES] = {
+static const struct hr_type_info types[HR_TYPE_COUNT] = {
 #define HR_X(id, type_name, gguf, safetensors, elems, bytes)                                                 \
 	[id] = {.name = type_name,                                                                               \
 	        .gguf_id = gguf,                                                                                 \
@@ -78,7 +84,7 @@ static const struct hr_type_info types[HR_TYPE_COUNT_WITH_SOURCES] = {
 	        .to_f32 = decode_##id,                                                                           \
 	        .unpack = hr__unpack_##id,                                                                       \
 	        .from_f32 = hr__pack_##id},
-    HR_TYPES(HR_X) HR_SOURCE_TYPES(HR_X)
+    HR_TYPES(HR_X)
 #undef HR_X
 };
 
@@ -87,14 +93,14 @@ const struct hr_type_info *hr_type_info(enum hr_type type) { return &types[type]
 int hr_type_of_gguf_id(uint32_t id)
 {
 	for (int i = 0; i < HR_TYPE_COUNT; i++)
-		if ((uint32_t)types[i].gguf_id == id)
+		if (types[i].gguf_id >= 0 && (uint32_t)types[i].gguf_id == id)
 			return i;
 	return -1;
 }
 
 int hr_type_of_safetensors_name(const char *name)
 {
-	for (int i = 0; i < HR_TYPE_COUNT_WITH_SOURCES; i++)
+	for (int i = 0; i < HR_TYPE_COUNT; i++)
 		if (*name && !strcmp(types[i].safetensors_name, name))
 			return i;
 	return -1;

@@ -14,11 +14,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* X(enum, name, GGUF type id, safetensors name or "", elements per block, bytes per block) */
-#define HR_FLOAT_TYPES(X)                                                                                    \
+/* X(enum, name, GGUF type id or -1, safetensors name or "", elements per block, bytes per block) */
+/* Plain floats: an element is just its value. Norms and biases are of these, too. */
+#define HR_PLAIN_TYPES(X)                                                                                    \
 	X(HR_TYPE_F32, "f32", 0, "F32", 1, 4)                                                                    \
 	X(HR_TYPE_F16, "f16", 1, "F16", 1, 2)                                                                    \
 	X(HR_TYPE_BF16, "bf16", 30, "BF16", 1, 2)
+/* And those of matrices only, of which elements that stand together share a scale that is kept elsewhere. */
+#define HR_FLOAT_TYPES(X) HR_PLAIN_TYPES(X) X(HR_TYPE_F8_E4M3, "f8_e4m3", -1, "F8_E4M3", 1, 1)
 #define HR_BLOCK_TYPES(X)                                                                                    \
 	X(HR_TYPE_Q8_0, "q8_0", 8, "", 32, 34)                                                                   \
 	X(HR_TYPE_Q4_0, "q4_0", 2, "", 32, 18)                                                                   \
@@ -34,21 +37,16 @@
 	X(HR_TYPE_IQ4_XS, "iq4_xs", 23, "", 256, 136)                                                            \
 	X(HR_TYPE_MXFP4, "mxfp4", 39, "", 32, 17)
 #define HR_TYPES(X) HR_FLOAT_TYPES(X) HR_BLOCK_TYPES(X)
-/* Types that are read and never computed with: what has one is converted first. Behind the others, so that
- * those are [0, HR_TYPE_COUNT). */
-#define HR_SOURCE_TYPES(X) X(HR_TYPE_F8_E4M3, "f8_e4m3", -1, "F8_E4M3", 1, 1)
 
 enum hr_type {
 #define HR_X(id, name, gguf, st, elems, bytes) id,
 	HR_TYPES(HR_X)
 #undef HR_X
-	    HR_TYPE_COUNT,
-	HR_TYPE_F8_E4M3 = HR_TYPE_COUNT,
-	HR_TYPE_COUNT_WITH_SOURCES
+	    HR_TYPE_COUNT
 };
 
-/* Whether a weight of this type has to be converted before anything computes with it. */
-static inline int hr_type_is_source(enum hr_type type) { return (int)type >= HR_TYPE_COUNT; }
+static inline int hr_type_is_plain(enum hr_type type) { return type <= HR_TYPE_BF16; }
+static inline int hr_type_is_float(enum hr_type type) { return type <= HR_TYPE_F8_E4M3; }
 
 enum { HR_TYPE_PART_ELEMS = 32 };
 
@@ -68,13 +66,12 @@ struct hr_type_info {
 	void (*to_f32)(const void *src, float *dst, size_t n);
 	/* Part `part` (32 elements) of a block; NULL: a float type. */
 	void (*unpack)(const uint8_t *block, int part, struct hr_type_part *out);
-	/* Encoder, round to nearest; same n. What a block becomes depends on its elements alone. NULL: a source
-	 * type. */
+	/* Encoder, round to nearest; same n. What a block becomes depends on its elements alone. */
 	void (*from_f32)(const float *src, void *dst, size_t n);
 };
 
 const struct hr_type_info *hr_type_info(enum hr_type type);
-/* enum hr_type, or -1. Safetensors may also be of a source type. */
+/* enum hr_type, or -1. */
 int hr_type_of_gguf_id(uint32_t id);
 int hr_type_of_safetensors_name(const char *name);
 int hr_type_of_name(const char *name);

@@ -142,19 +142,19 @@ int hr_model_open_as(struct hr_model **out, const char *model, const struct hr_q
 	if (!out || !model || !*model || !o || !o->type)
 		return hr__fail(err, HR_EINVAL, "A model and a type are needed; types are %s.", hr_quantize_types());
 	bool                  as_it_is = !strcmp(o->type, "auto");
-	const struct hr_mix  *mix = hr__mix_of_name(as_it_is ? "bf16" : o->type);
+	const struct hr_mix  *mix = as_it_is ? NULL : hr__mix_of_name(o->type);
 	struct hr_checkpoint  source, converted = {0};
 	struct place          place;
 	struct hr_notice_sink notices = {o->on_notice, o->user};
-	if (!mix)
+	if (!mix && !as_it_is)
 		return hr__fail(err, HR_EINVAL, "The type '%s' is unknown; known are %s.", o->type,
 		                hr_quantize_types());
 	int rc = hr_checkpoint_open(&source, model, err);
 	if (rc)
 		return rc;
-	if (as_it_is && !source.only_read)
+	if (as_it_is)
 		return hr__model_of_checkpoint(out, &source, err);
-	if (!source.only_read && !strcmp(source.dtype, hr_type_info(mix->type)->name)) {
+	if (!strcmp(source.dtype, hr_type_info(mix->type)->name)) {
 		hr__notice(&notices, "%s: its weights are %s already, and are used as they are.", model,
 		           source.dtype);
 		return hr__model_of_checkpoint(out, &source, err);

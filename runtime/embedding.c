@@ -4,25 +4,25 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "runtime/format/f8.h"
 
 #include <pthread.h>
 
 #define READ_DEPTH 8
 
 struct hr_embedding_rows {
-	struct hr_reader     *reader;
-	const struct hr_file *file;
-	uint64_t              offset; /* of row 0 */
-	size_t                row_bytes;
-	size_t                place_bytes; /* one row with its aligned surroundings */
-	struct hr_hostmem     places;      /* [n_max][place_bytes] */
-	struct hr_read       *reads;       /* [n_max] */
-	int32_t              *seen;        /* [n_seen] hash table of rows, by id; -1: free */
-	uint32_t              n_seen;      /* a power of two, at least 2 * n_max */
-	pthread_mutex_t       lock;        /* pending, failed */
-	pthread_cond_t        idle;
-	int                   pending;
-	const struct hr_read *failed; /* the first */
+	struct hr_reader       *reader;
+	const struct hr_tensor *matrix;
+	size_t                  row_bytes;   /* of the matrix */
+	size_t                  place_bytes; /* one row with its aligned surroundings */
+	struct hr_hostmem       places;      /* [n_max][place_bytes] */
+	struct hr_read         *reads;       /* [n_max] */
+	int32_t                *seen;        /* [n_seen] hash table of rows, by id; -1: free */
+	uint32_t                n_seen;      /* a power of two, at least 2 * n_max */
+	pthread_mutex_t         lock;        /* pending, failed */
+	pthread_cond_t          idle;
+	int                     pending;
+	const struct hr_read   *failed; /* the first */
 };
 
 static void row_done(struct hr_read *read)
@@ -45,8 +45,7 @@ int hr__embedding_open(struct hr_embedding_rows **out, const struct hr_model *mo
 		return hr__fail(err, HR_ENOMEM, "Out of memory for the embedding rows.");
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_cond_init(&e->idle, NULL);
-	e->file = t->file;
-	e->offset = t->offset;
+	e->matrix = t;
 	e->row_bytes = t->bytes / t->shape[0];
 	e->place_bytes = hr__align_up(e->row_bytes, HR_IO_ALIGN) + HR_IO_ALIGN;
 	e->reads = hr__calloc((size_t)n_max, sizeof *e->reads);
@@ -98,6 +97,21 @@ static int number_rows(struct hr_embedding_rows *e, const int32_t *ids, int n, i
 	return n_rows;
 }
 
+/* Row i of those that were read to its place in the table; f8 becomes f32. */
+static int put_row(const struct hr_embedding_rows *e, int i, void *table, struct hr_error *err)
+{
+	const struct hr_tensor *t = e->matrix;
+	const struct hr_read   *read = &e->reads[i];
+	uint64_t                cols = t->shape[1];
+	float                  *x = (float *)table + (size_t)i * cols;
+	if (t->type != HR_TYPE_F8_E4M3) {
+		memcpy((char *)table + (size_t)i * e->row_bytes, read->dst, e->row_bytes);
+		return 0;
+	}
+	hr_type_info(t->type)->to_f32(read->dst, x, cols);
+	return t->scales.file ? hr__f8_scale_row(t, (read->offset - t->offset) / e->row_bytes, x, cols, err) : 0;
+}
+
 int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, void *table, int32_t *rows,
                         struct hr_error *err)
 {
@@ -107,10 +121,10 @@ int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, 
 	for (int i = 0; i < n; i++) {
 		if (rows[i] != row)
 			continue;
-		uint64_t offset = e->offset + (uint64_t)ids[i] * e->row_bytes;
+		uint64_t offset = e->matrix->offset + (uint64_t)ids[i] * e->row_bytes;
 		char    *place = (char *)e->places.base + (size_t)row * e->place_bytes;
 		e->reads[row] = (struct hr_read){
-		    .file = e->file,
+		    .file = e->matrix->file,
 		    .offset = offset,
 		    .length = e->row_bytes,
 		    .dst = place + offset % HR_IO_ALIGN,
@@ -129,7 +143,8 @@ int hr__embedding_fetch(struct hr_embedding_rows *e, const int32_t *ids, int n, 
 			*err = failed->error;
 		return failed->status;
 	}
-	for (int i = 0; i < n_rows; i++)
-		memcpy((char *)table + (size_t)i * e->row_bytes, e->reads[i].dst, e->row_bytes);
-	return n_rows;
+	int rc = 0;
+	for (int i = 0; i < n_rows && !rc; i++)
+		rc = put_row(e, i, table, err);
+	return rc ? rc : n_rows;
 }

@@ -12,6 +12,14 @@
 
 struct hr_embedding_rows;
 
+/* Of the rows that are fetched: that of the matrix, or f32 where those of f8 are multiplied by their scales.
+ */
+static inline enum hr_type hr__embedding_row_type(const struct hr_model *m)
+{
+	enum hr_type type = m->embedding.weight.type;
+	return type == HR_TYPE_F8_E4M3 ? HR_TYPE_F32 : type;
+}
+
 /* For passes of at most `n_max` tokens. */
 int  hr__embedding_open(struct hr_embedding_rows **out, const struct hr_model *model, int n_max,
                         const struct hr_notice_sink *notices, struct hr_error *err);

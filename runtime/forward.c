@@ -115,8 +115,8 @@ static int find_embeddings(struct hr_forward *f, const struct chunk *c, struct h
 	rc = hr__embedding_fetch(o->rows, f->pass.ids + c->first, n, f->host_table, f->row_ids, err);
 	if (rc < 0)
 		return rc;
-	table->data = f->b.table;
-	table->rows = rc;
+	*table = (struct hr_weight){
+	    .data = f->b.table, .type = hr__embedding_row_type(o->model), .rows = rc, .cols = table->cols};
 	rc = dev->copy(o->compute, f->b.table, f->host_table, (size_t)rc * hr__embedding_row_bytes(o->model));
 	if (!rc)
 		rc = dev->copy(o->compute, f->b.ids + c->first, f->row_ids, (size_t)n * sizeof(int32_t));
@@ -132,9 +132,7 @@ static int add_rows(struct hr_forward *f, const struct chunk *c, struct hr_weigh
 {
 	struct hr_ops *ops = f->o.ops;
 	int32_t        n = c->batch.n_tokens;
-	table.data = (const char *)table.data +
-	             (size_t)skip * hr_type_row_bytes(hr_type_info(table.type), (uint64_t)table.cols);
-	table.rows -= skip;
+	table = hr_weight_rows(table, skip, table.rows - skip);
 	TRY(ops->table->embed(ops, f->o.compute, f->b.h, &table, 1, ids, n));
 	return ops->table->add(ops, f->o.compute, c->x, f->b.h, (int64_t)n * f->dims.n_embd);
 }
@@ -392,11 +390,10 @@ static int multiply_head(struct hr_forward *f, const struct hr_weight *w, int32_
 static int multiply_head_parts(struct hr_forward *f, int part, int n, struct hr_weight w)
 {
 	const struct hr_matrix_layer *parts = f->o.model->head_parts;
-	size_t                        row_bytes = hr_type_row_bytes(hr_type_info(w.type), (uint64_t)w.cols);
 	for (int i = part; i < part + n; i++) {
-		w.rows = parts[i].weight.rows;
+		w = hr_weight_rows(w, 0, parts[i].weight.rows);
 		TRY(multiply_head(f, &w, parts[i].first_row, f->b.out, 0, f->pass.n_outputs));
-		w.data = (const char *)w.data + (size_t)w.rows * row_bytes;
+		w = hr_weight_rows(w, w.rows, 0);
 	}
 	return 0;
 }

@@ -46,8 +46,7 @@ static struct hr_dims dims_of(const struct hr_plan *plan)
 
 size_t hr__embedding_row_bytes(const struct hr_model *m)
 {
-	const struct hr_tensor *t = &m->checkpoint.tensors[m->checkpoint.ends.embedding];
-	return t->bytes / t->shape[0];
+	return hr_type_row_bytes(hr_type_info(hr__embedding_row_type(m)), (uint64_t)m->embedding.weight.cols);
 }
 
 size_t hr__forward_int_count(const struct hr_dims *d)

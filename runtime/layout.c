@@ -6,6 +6,9 @@
  * lands on the HR_IO_ALIGN grid congruent to its file offset, so a weight's
  * address follows from its file offset and nothing is moved after the read.
  *
+ * The scales of f8 matrices are ranges of their own in the same layer. Most files have those of a block side
+ * by side, some distance from its matrices: one extent more.
+ *
  * The head also comes in parts of whole rows, each an eighth of a block or so: it can be
  * streamed through the same slots, also where these hold no more than a part of a block. */
 #include "base/error.h"
@@ -22,11 +25,11 @@
 enum { N_END_WEIGHTS = sizeof(struct hr_ends) / sizeof(struct hr_weight) };
 #define ALL UINT64_MAX
 
-/* A range of a file that becomes a weight. */
+/* A range of a file that becomes a weight, or the scales of one. */
 struct piece {
 	const struct hr_file *file;
 	uint64_t              offset, bytes;
-	struct hr_weight     *weight; /* gets its offset in the layer's memory */
+	const void          **data; /* gets its offset in the layer's memory */
 };
 
 static int piece_compare(const void *a, const void *b)
@@ -42,7 +45,7 @@ static bool piece_joins(const struct hr_extent *extent, const struct piece *piec
 	return extent->file == piece->file && piece->offset <= extent->offset + extent->length + MERGE_GAP_BYTES;
 }
 
-/* Fill `layer` (named already) from pieces; sets each piece's weight->data. */
+/* Fill `layer` (named already) from pieces; sets each piece's *data. */
 static int place_pieces(struct hr_layer *layer, struct piece *pieces, int n)
 {
 	qsort(pieces, (size_t)n, sizeof *pieces, piece_compare);
@@ -60,7 +63,7 @@ static int place_pieces(struct hr_layer *layer, struct piece *pieces, int n)
 			extent->length = p->offset + p->bytes - extent->offset;
 		}
 		uint64_t in_extent = p->offset - hr__align_down(extent->offset, HR_IO_ALIGN);
-		p->weight->data = (const void *)(uintptr_t)(extent->memory_offset + in_extent);
+		*p->data = (const void *)(uintptr_t)(extent->memory_offset + in_extent);
 		memory =
 		    hr__align_up(extent->memory_offset + extent->offset % HR_IO_ALIGN + extent->length, HR_IO_ALIGN);
 	}
@@ -70,9 +73,25 @@ static int place_pieces(struct hr_layer *layer, struct piece *pieces, int n)
 	return 0;
 }
 
-/* Rows [first, first + rows) of tensor `index` as a weight; rows < 0: all. */
-static struct piece weight_piece(const struct hr_checkpoint *c, int index, int64_t first, int64_t rows,
-                                 struct hr_weight *weight)
+/* The scales of rows [first, first + weight->rows) of a tensor. */
+static struct piece scale_piece(const struct hr_tensor *t, uint64_t first, struct hr_weight *weight)
+{
+	const struct hr_scales *s = &t->scales;
+	uint64_t                begin = (s->skip + first) / s->rows,
+	         last = (s->skip + first + (uint64_t)weight->rows - 1) / s->rows;
+	uint64_t row_bytes =
+	    ((uint64_t)weight->cols + s->cols - 1) / s->cols * hr_type_info(s->type)->block_bytes;
+	weight->scale = (struct hr_scale){.type = s->type,
+	                                  .rows = (int32_t)s->rows,
+	                                  .cols = (int32_t)s->cols,
+	                                  .skip = (int32_t)(s->skip + first - begin * s->rows)};
+	return (struct piece){s->file, s->offset + begin * row_bytes, (last - begin + 1) * row_bytes,
+	                      &weight->scale.data};
+}
+
+/* Rows [first, first + rows) of tensor `index` as a weight; rows < 0: all. One piece or two, and how many. */
+static int weight_pieces(const struct hr_checkpoint *c, int index, int64_t first, int64_t rows,
+                         struct hr_weight *weight, struct piece out[2])
 {
 	const struct hr_tensor *t = &c->tensors[index];
 	uint64_t                n_rows = t->n_dims > 1 ? t->shape[0] : 1;
@@ -85,19 +104,23 @@ static struct piece weight_piece(const struct hr_checkpoint *c, int index, int64
 	                             .rows = (int32_t)rows,
 	                             .cols = (int32_t)cols,
 	                             .column_stride = (int32_t)t->column_stride};
-	return (struct piece){t->file, t->offset + (uint64_t)first * row_bytes,
-	                      all ? t->bytes : (uint64_t)rows * row_bytes, weight};
+	out[0] = (struct piece){t->file, t->offset + (uint64_t)first * row_bytes,
+	                        all ? t->bytes : (uint64_t)rows * row_bytes, &weight->data};
+	if (!t->scales.file)
+		return 1;
+	out[1] = scale_piece(t, (uint64_t)first, weight);
+	return 2;
 }
 
 /* A layer named `name` of those of n tensors that are there and in `which`. */
 static int layout_weights(struct hr_layer *layer, const struct hr_checkpoint *c, const int *tensors,
                           struct hr_weight *weights, int n, uint64_t which, const char *name)
 {
-	struct piece pieces[HR_N_BLOCK_WEIGHTS + N_END_WEIGHTS];
+	struct piece pieces[2 * (HR_N_BLOCK_WEIGHTS + N_END_WEIGHTS)];
 	int          n_pieces = 0;
 	for (int i = 0; i < n; i++)
 		if (tensors[i] >= 0 && which >> i & 1)
-			pieces[n_pieces++] = weight_piece(c, tensors[i], 0, -1, &weights[i]);
+			n_pieces += weight_pieces(c, tensors[i], 0, -1, &weights[i], pieces + n_pieces);
 	snprintf(layer->name, sizeof layer->name, "%s", name);
 	return n_pieces ? place_pieces(layer, pieces, n_pieces) : 0;
 }
@@ -125,9 +148,10 @@ static int layout_globals(struct hr_model *m)
 static int layout_matrix(struct hr_model *m, struct hr_matrix_layer *out, int tensor, int64_t first,
                          int64_t rows)
 {
-	struct piece piece = weight_piece(&m->checkpoint, tensor, first, rows, &out->weight);
+	struct piece pieces[2];
+	int          n = weight_pieces(&m->checkpoint, tensor, first, rows, &out->weight, pieces);
 	out->first_row = (int32_t)first;
-	return place_pieces(&out->layer, &piece, 1);
+	return place_pieces(&out->layer, pieces, n);
 }
 
 static int layout_head_parts(struct hr_model *m)

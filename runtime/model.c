@@ -138,30 +138,13 @@ int hr__model_of_checkpoint(struct hr_model **out, struct hr_checkpoint *checkpo
 	return 0;
 }
 
-static int fail_only_read(const struct hr_checkpoint *c, struct hr_error *err)
-{
-	return hr__fail(
-	    err, HR_EUNSUPPORTED,
-	    "%s: its weights are 8-bit floats (F8_E4M3), which are converted before they are computed "
-	    "with: run it with --dtype auto or bf16, write a GGUF with `headrace quantize`, or open it "
-	    "with hr_model_open_as().",
-	    c->path);
-}
-
 int hr_model_open(struct hr_model **out, const char *path, struct hr_error *err)
 {
 	if (!out || !path || !*path)
 		return hr__fail(err, HR_EINVAL, "No model was named: give a GGUF file or a Hugging Face directory.");
 	struct hr_checkpoint checkpoint;
 	int                  rc = hr_checkpoint_open(&checkpoint, path, err);
-	if (rc)
-		return rc;
-	if (checkpoint.only_read) {
-		rc = fail_only_read(&checkpoint, err);
-		hr_checkpoint_release(&checkpoint);
-		return rc;
-	}
-	return hr__model_of_checkpoint(out, &checkpoint, err);
+	return rc ? rc : hr__model_of_checkpoint(out, &checkpoint, err);
 }
 
 void hr_model_close(struct hr_model *m)

@@ -56,6 +56,8 @@ static inline struct hr_weight hr_weight_at(struct hr_weight w, const void *base
 {
 	if (w.rows)
 		w.data = (const char *)base + (uintptr_t)w.data;
+	if (w.scale.rows)
+		w.scale.data = (const char *)base + (uintptr_t)w.scale.data;
 	return w;
 }
 struct hr_ends hr_ends_at(const struct hr_ends *offsets, const void *base);

@@ -57,24 +57,36 @@ static inline void fixture_multiply(struct fixture *f, const struct hr_matmul *p
 	assert_int_equal(f->device->ops->event_wait(f->event), 0);
 }
 
-/* Random weights of a type, `shift` bytes off alignment, with nothing readable behind
- * them but what malloc adds; free(*memory). */
+/* Random weights of a type (f8: of the sharing that seed / 64 says), `shift` bytes off alignment, with
+ * nothing readable behind them but what malloc adds; free(*memory). */
 static inline struct hr_weight random_weight(enum hr_type type, int32_t rows, int32_t cols, size_t shift,
                                              uint32_t *seed, void **memory)
 {
 	const struct hr_type_info *info = hr_type_info(type);
 	size_t                     n = (size_t)rows * (size_t)cols;
 	size_t                     bytes = (size_t)rows * hr_type_row_bytes(info, (uint64_t)cols);
-	uint8_t                   *data = malloc(bytes + shift);
+	struct hr_scale            scale = {0};
+	size_t                     scale_bytes = 0;
+	if (type == HR_TYPE_F8_E4M3) {
+		scale = random_sharings[*seed / 64 % N_RANDOM_SHARINGS];
+		scale_bytes = count_scales(&scale, rows, cols) * hr_type_info(scale.type)->block_bytes;
+	}
+	uint8_t *data = malloc(bytes + shift + scale_bytes);
 	assert_non_null(data);
 	if (info->block_elems > 1)
 		random_blocks(type, data + shift, n, seed);
-	for (size_t i = 0; i < n && info->block_elems == 1; i++) {
+	if (type == HR_TYPE_F8_E4M3) {
+		random_codes(data + shift, n, seed);
+		scale.data = data + shift + bytes;
+		random_scales(scale.type, data + shift + bytes, scale_bytes / hr_type_info(scale.type)->block_bytes,
+		              seed);
+	}
+	for (size_t i = 0; i < n && hr_type_is_plain(type); i++) {
 		float x = random_float(seed);
 		info->from_f32(&x, data + shift + i * info->block_bytes, 1);
 	}
 	*memory = data;
-	return (struct hr_weight){.data = data + shift, .type = type, .rows = rows, .cols = cols};
+	return (struct hr_weight){.data = data + shift, .type = type, .rows = rows, .cols = cols, .scale = scale};
 }
 
 #endif

@@ -1,5 +1,6 @@
-/* Hugging Face directories of 8-bit floats: whatever shares a scale, what is converted from them is what is
- * converted from the same values, and what torch makes of them. Where something is wrong, it is named. */
+/* Hugging Face directories of 8-bit floats: whatever shares a scale, they run as models of the same values
+ * do, streamed as well as resident; what is converted from them is what is converted from the same values,
+ * and what torch makes of them. Where something is wrong, it is named. */
 #include "headrace/headrace.h"
 #include "kernels/half.h"
 #include "kernels/types.h"
@@ -120,7 +121,7 @@ static const struct kind kinds[] = {
     {.name = "a little f8", .sharing = A_ROW, .ending = "_scale", .little = true},
 };
 
-enum { EMBD = 64, KV = 32, FF = 160, VOCAB = 300, N_LAYERS = 2 };
+enum { EMBD = 64, KV = 32, FF = 160, VOCAB = 1500, N_LAYERS = 8 };
 
 /* A safetensors file as it grows. */
 struct file {
@@ -253,28 +254,42 @@ static void add_what_is_ignored(struct model *m, int layer)
 	}
 }
 
-static void add_layer(struct model *m, int layer, bool biases)
+enum family { LLAMA, QWEN2, PHI3, N_FAMILIES };
+
+struct part { /* cols 0: a vector */
+	const char *name;
+	int         rows, cols;
+};
+
+static void add_layer(struct model *m, int layer, enum family family)
 {
-	static const struct {
-		const char *name;
-		int         rows, cols;
-	} weights[] = {{"self_attn.q_proj", EMBD, EMBD},     {"self_attn.k_proj", KV, EMBD},
-	               {"self_attn.v_proj", KV, EMBD},       {"self_attn.o_proj", EMBD, EMBD},
-	               {"mlp.gate_proj", FF, EMBD},          {"mlp.up_proj", FF, EMBD},
-	               {"mlp.down_proj", EMBD, FF},          {"input_layernorm", EMBD, 0},
-	               {"post_attention_layernorm", EMBD, 0}};
-	for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
+	static const struct part usual[] = {
+	    {"self_attn.q_proj", EMBD, EMBD},      {"self_attn.k_proj", KV, EMBD},
+	    {"self_attn.v_proj", KV, EMBD},        {"self_attn.o_proj", EMBD, EMBD},
+	    {"mlp.gate_proj", FF, EMBD},           {"mlp.up_proj", FF, EMBD},
+	    {"mlp.down_proj", EMBD, FF},           {"input_layernorm", EMBD, 0},
+	    {"post_attention_layernorm", EMBD, 0}, {0}};
+	/* Views: rows of these are q, k and v, gate and up. */
+	static const struct part fused[] = {{"self_attn.qkv_proj", EMBD + 2 * KV, EMBD},
+	                                    {"self_attn.o_proj", EMBD, EMBD},
+	                                    {"mlp.gate_up_proj", 2 * FF, EMBD},
+	                                    {"mlp.down_proj", EMBD, FF},
+	                                    {"input_layernorm", EMBD, 0},
+	                                    {"post_attention_layernorm", EMBD, 0},
+	                                    {0}};
+	for (const struct part *p = family == PHI3 ? fused : usual; p->name; p++) {
 		char name[96];
-		snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, weights[i].name);
-		if (weights[i].cols)
-			add_matrix(m, name, (size_t)weights[i].rows, (size_t)weights[i].cols);
+		snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, p->name);
+		if (p->cols)
+			add_matrix(m, name, (size_t)p->rows, (size_t)p->cols);
 		else
-			add_vector(m, name, (size_t)weights[i].rows);
-		snprintf(name, sizeof name, "model.layers.%d.%s.bias", layer, weights[i].name);
-		if (biases && i < 3)
-			add_vector(m, name, (size_t)weights[i].rows);
+			add_vector(m, name, (size_t)p->rows);
+		snprintf(name, sizeof name, "model.layers.%d.%s.bias", layer, p->name);
+		if (family == QWEN2 && p < usual + 3)
+			add_vector(m, name, (size_t)p->rows);
 	}
-	add_what_is_ignored(m, layer);
+	if (family != PHI3)
+		add_what_is_ignored(m, layer);
 }
 
 static void write_config(const char *path, const char *family, const char *class, const char *quantization)
@@ -299,22 +314,24 @@ static const char *path_of(const char *type, const char *name)
 	return path;
 }
 
-static void write_models(const struct kind *kind, bool qwen)
+static void write_models(const struct kind *kind, enum family family)
 {
 	static const char *const types[] = {"f8", "bf16", "f32"};
-	struct model             m = {.kind = kind, .random = 7};
-	struct file             *files[] = {&m.f8, &m.bf16, &m.f32};
+	static const char *const families[N_FAMILIES][2] = {
+	    {"llama", "LlamaForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"}, {"phi3", "Phi3ForCausalLM"}};
+	struct model m = {.kind = kind, .random = 7};
+	struct file *files[] = {&m.f8, &m.bf16, &m.f32};
 	add_matrix(&m, "model.embed_tokens.weight", VOCAB, EMBD);
 	add_matrix(&m, "lm_head.weight", VOCAB, EMBD);
 	add_vector(&m, "model.norm.weight", EMBD);
 	for (int i = 0; i < N_LAYERS; i++)
-		add_layer(&m, i, qwen);
+		add_layer(&m, i, family);
 	for (int i = 0; i < 3; i++) {
 		mkdir(path_of(types[i], ""), 0700);
 		mkdir(path_of(types[i], "model"), 0700);
 		finish(files[i], path_of(types[i], "model"));
-		write_config(path_of(types[i], "model"), qwen ? "qwen2" : "llama",
-		             qwen ? "Qwen2ForCausalLM" : "LlamaForCausalLM", i ? NULL : kind->quantization);
+		write_config(path_of(types[i], "model"), families[family][0], families[family][1],
+		             i ? NULL : kind->quantization);
 	}
 }
 
@@ -341,7 +358,7 @@ static void files_are_those_of_the_values(void **state)
 	    {"bf16", "bf16"}, {"f32", "f32"}, {"f32", "q8_0"}, {"f32", "q4_k_m"}};
 	for (size_t i = 0; i < 2 * (sizeof kinds / sizeof *kinds); i++) {
 		const struct kind *kind = &kinds[i / 2];
-		write_models(kind, i % 2);
+		write_models(kind, i % 2 ? QWEN2 : LLAMA);
 		for (size_t k = 0; k < sizeof pairs / sizeof *pairs; k++) {
 			size_t   n, m;
 			uint8_t *got = convert("f8", pairs[k][1], &n), *wanted = convert(pairs[k][0], pairs[k][1], &m);
@@ -365,7 +382,7 @@ static void on_notice(void *user, const char *sentence)
 	snprintf(last_notice, sizeof last_notice, "%s", sentence);
 }
 
-static uint64_t hash_of(const char *path, const char *type, const char *dtype)
+static struct hr_model *open_as(const char *path, const char *type, const char *dtype)
 {
 	struct hr_quantize_options q;
 	struct hr_model           *model;
@@ -376,21 +393,25 @@ static uint64_t hash_of(const char *path, const char *type, const char *dtype)
 	if (hr_model_open_as(&model, path, &q, directory, &err))
 		fail_msg("%s", err.message);
 	assert_string_equal(hr_model_info(model)->dtype, dtype);
-	return run_to_hash(model);
+	return model;
 }
 
-static void runs_give_the_logits_of_the_values(void **state)
+static uint64_t hash_of(const char *path, const char *type, const char *dtype)
+{
+	return run_to_hash(open_as(path, type, dtype));
+}
+
+static void conversions_give_the_logits_of_the_values(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-		if (kinds[i].extreme)
+		if (kinds[i].extreme || kinds[i].little)
 			continue;
-		write_models(&kinds[i], true);
+		write_models(&kinds[i], QWEN2);
 		n_notices = 0;
 		uint64_t plain = hash_of(path_of("bf16", "model"), "auto", "bf16");
 		assert_int_equal(n_notices, 0); /* nothing to convert */
-		if (hash_of(path_of("f8", "model"), "auto", "bf16") != plain)
-			fail_msg("%s: other logits than those of the values", kinds[i].name);
+		assert_true(hash_of(path_of("f8", "model"), "bf16", "bf16") == plain);
 		assert_int_equal(n_notices, 1);
 		assert_non_null(strstr(last_notice, "was converted to bf16 once"));
 		assert_true(hash_of(path_of("f8", "model"), "bf16", "bf16") == plain);
@@ -398,6 +419,124 @@ static void runs_give_the_logits_of_the_values(void **state)
 		assert_true(hash_of(path_of("f8", "model"), "q8_0", "q8_0") ==
 		            hash_of(path_of("f32", "model"), "q8_0", "q8_0"));
 	}
+}
+
+/* The logits of a run, and where the next are to be put. */
+static float *logits;
+static size_t n_logits;
+
+static void take_logits(void *user, uint64_t id, int position, const float *row, int n_vocab)
+{
+	(void)user, (void)id, (void)position;
+	logits = realloc(logits, (n_logits + (size_t)n_vocab) * sizeof *logits);
+	memcpy(logits + n_logits, row, (size_t)n_vocab * sizeof *logits);
+	n_logits += (size_t)n_vocab;
+}
+
+enum { IDS = 20, NEW = 4 };
+
+enum { ALL_RESIDENT, SMALLEST_BUDGET, CUT_LAYERS, N_BUDGETS };
+
+/* One with which a part of each streamed layer stays; 0: there is none. */
+static uint64_t budget_that_cuts(const struct hr_model *model, const struct hr_plan_options *options)
+{
+	struct hr_plan_options o = *options;
+	o.cpu_isa = NULL;
+	for (o.device_memory_bytes = run_smallest_budget(model, options);; o.device_memory_bytes += 4096) {
+		struct hr_plan *plan;
+		assert_int_equal(hr_plan_new(&plan, model, &o, NULL), 0);
+		const struct hr_plan_info *info = hr_plan_info(plan);
+		bool                       cuts = info->kept_share > 0, streams = info->disk_bytes_per_pass > 0;
+		hr_plan_free(plan);
+		if (cuts || !streams)
+			return cuts ? o.device_memory_bytes : 0;
+	}
+}
+
+static uint64_t run(const struct hr_model *model, const char *isa, int budget, struct hr_plan_info *info)
+{
+	int32_t                ids[IDS];
+	struct run_result      result = {0};
+	struct run_prompt      prompt = {ids, IDS, NEW};
+	struct hr_plan_options o;
+	for (int i = 0; i < IDS; i++)
+		ids[i] = (i * 7919 + 3) % VOCAB;
+	hr_plan_options_init(&o);
+	o.device = "cpu";
+	o.cpu_isa = isa;
+	o.n_threads = 2;
+	o.kv_type = "f32";
+	o.full = budget == ALL_RESIDENT;
+	if (budget == SMALLEST_BUDGET)
+		o.device_memory_bytes = run_smallest_budget(model, &o);
+	if (budget == CUT_LAYERS)
+		if (!(o.device_memory_bytes = budget_that_cuts(model, &o)))
+			return 0;
+	n_logits = 0;
+	int rc = run_prompts(&result, model, &o, &prompt, 1, take_logits, NULL);
+	if (rc == HR_EUNSUPPORTED)
+		return 0; /* another instruction set */
+	assert_int_equal(rc, 0);
+	*info = result.plan;
+	return result.hash[0];
+}
+
+static int n_cut; /* runs of which a part of streamed layers stayed */
+
+/* Vectors multiply weights by scales first: the very logits of those products. Tiles do so at the end. */
+static void check_run(const char *what, const struct hr_model *f8, const struct hr_model *f32)
+{
+	static const char *const isas[] = {"portable", "avx2", "avx512", "amx"};
+	struct hr_plan_info      info;
+	for (int i = 0; i < 4; i++) {
+		uint64_t want = run(f32, isas[i], ALL_RESIDENT, &info), got;
+		if (!want)
+			continue;
+		float *values = logits, largest = 0, smallest = 0;
+		logits = NULL;
+		got = run(f8, isas[i], ALL_RESIDENT, &info);
+		if (i < 3 && got != want)
+			fail_msg("%s, %s: other logits than those of the values", what, isas[i]);
+		for (size_t k = 0; k < n_logits; k++) {
+			largest = fmaxf(largest, values[k]);
+			smallest = fminf(smallest, values[k]);
+		}
+		for (size_t k = 0; k < n_logits; k++)
+			if (!(fabsf(values[k] - logits[k]) <= 1e-5f * (largest - smallest)))
+				fail_msg("%s, %s: logit %zu is %g, not %g", what, isas[i], k, logits[k], values[k]);
+		free(values);
+		for (int budget = SMALLEST_BUDGET; budget < N_BUDGETS; budget++) {
+			uint64_t streamed = run(f8, isas[i], budget, &info);
+			if (!streamed && budget == CUT_LAYERS)
+				continue;
+			if (streamed != got)
+				fail_msg("%s, %s: other logits %s", what, isas[i],
+				         budget == CUT_LAYERS ? "from cut layers" : "with the smallest budget");
+			assert_true(info.disk_bytes_per_pass > 0);
+			n_cut += budget == CUT_LAYERS;
+		}
+	}
+	free(logits);
+	logits = NULL;
+}
+
+static void runs_give_the_logits_of_the_values(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		for (int family = 0; family < N_FAMILIES && !kinds[i].extreme; family++) {
+			const struct kind *k = &kinds[i];
+			write_models(k, (enum family)family);
+			n_notices = 0;
+			struct hr_model *f8 = open_as(path_of("f8", "model"), "auto", k->little ? "bf16" : "f8_e4m3");
+			struct hr_model *f32 = open_as(path_of("f32", "model"), "auto", "f32");
+			assert_int_equal(n_notices, 0);
+			if (!k->little) /* of which most matrices are rounded */
+				check_run(k->name, f8, f32);
+			hr_model_close(f8);
+			hr_model_close(f32);
+		}
+	assert_true(n_cut > 0);
 }
 
 /* ---- What is wrong, or needs a word ----------------------------------------------------- */
@@ -433,36 +572,36 @@ static const struct kind *kind_of(const char *name)
 	return &kinds[i];
 }
 
-static void opening_says_that_it_must_be_converted(void **state)
+static void scales_are_no_tensors(void **state)
 {
 	(void)state;
 	struct hr_error      err = {0};
 	struct hr_model     *model;
 	struct hr_checkpoint c;
-	write_models(kind_of("blocks"), false);
-	check_failure("f8", hr_model_open(&model, path_of("f8", "model"), &err), &err, HR_EUNSUPPORTED,
-	              "hr_model_open_as()");
+	write_models(kind_of("blocks"), LLAMA);
 	assert_int_equal(hr_checkpoint_open(&c, path_of("f8", "model"), &err), 0);
-	assert_true(c.only_read);
 	assert_string_equal(c.dtype, "f8_e4m3");
-	assert_int_equal(c.n_tensors, 3 + 9 * N_LAYERS); /* scales are none */
+	assert_int_equal(c.n_tensors, 3 + 9 * N_LAYERS);
 	hr_checkpoint_release(&c);
+	assert_int_equal(hr_model_open(&model, path_of("f8", "model"), &err), 0);
+	assert_string_equal(hr_model_info(model)->dtype, "f8_e4m3");
+	hr_model_close(model);
 }
 
 static void wrong_scales_are_named(void **state)
 {
 	(void)state;
-	write_models(kind_of("rows"), false);
+	write_models(kind_of("rows"), LLAMA);
 	replace("\"shape\":[64,1]", "\"shape\":[1,64]");
 	expect("a row of scales", HR_EFORMAT, "have the shape [1, 64]; possible are [1], [64, 1], and [1, 1]");
-	write_models(kind_of("blocks"), false);
-	replace("\"shape\":[7,2]", "\"shape\":[2,7]");
+	write_models(kind_of("blocks"), LLAMA);
+	replace("\"shape\":[32,2]", "\"shape\":[2,32]");
 	expect("blocks the other way", HR_EFORMAT,
-	       "have the shape [2, 7]; possible are [1], [300, 1], and [7, 2] for blocks of 48 x 32");
+	       "have the shape [2, 32]; possible are [1], [1500, 1], and [32, 2] for blocks of 48 x 32");
 	write_config(path_of("f8", "model"), "llama", "LlamaForCausalLM",
 	             "{" FP8 "\"dynamic\",\"weight_block_size\":[128,128]}");
-	expect("other blocks", HR_EFORMAT, "[3, 1] for blocks of 128 x 128");
-	write_models(kind_of("rows"), false);
+	expect("other blocks", HR_EFORMAT, "[12, 1] for blocks of 128 x 128");
+	write_models(kind_of("rows"), LLAMA);
 	replace("q_proj.weight_scale\"", "q_proj.weight_scalf\"");
 	expect("a scale of nothing", HR_EUNSUPPORTED, "q_proj.weight_scalf' has no place");
 }
@@ -475,7 +614,7 @@ static void damaged_weights_are_named(void **state)
 	for (int i = 0; i < 4; i++) {
 		size_t n;
 		char   path[320];
-		write_models(kind_of(names[i / 2]), false);
+		write_models(kind_of(names[i / 2]), LLAMA);
 		snprintf(path, sizeof path, "%s/model.safetensors", path_of("f8", "model"));
 		uint8_t *data = read_file(path, &n);
 		uint64_t header;
@@ -522,7 +661,7 @@ static void other_ways_of_quantising_are_refused(void **state)
 	    {"{" CT("float-quantized") "{},\"transform_config\":{\"config_groups\":{\"u\":{}}}}", HR_EUNSUPPORTED,
 	     "a transform_config"},
 	};
-	write_models(kind_of("one, said nowhere"), false);
+	write_models(kind_of("one, said nowhere"), LLAMA);
 	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
 		write_config(path_of("f8", "model"), "llama", "LlamaForCausalLM", refused[i].quantization);
 		expect(refused[i].quantization, refused[i].code, refused[i].fragment);
@@ -539,8 +678,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(all_codes_are_those_of_torch),
 	    TEST(files_are_those_of_the_values),
+	    TEST(conversions_give_the_logits_of_the_values),
 	    TEST(runs_give_the_logits_of_the_values),
-	    TEST(opening_says_that_it_must_be_converted),
+	    TEST(scales_are_no_tensors),
 	    TEST(wrong_scales_are_named),
 	    TEST(damaged_weights_are_named),
 	    TEST(other_ways_of_quantising_are_refused),

@@ -61,7 +61,7 @@ static void test_agrees_with_gguf_package(void **state)
 		free(unaligned);
 	}
 	for (int type = 0; type < HR_TYPE_COUNT; type++)
-		assert_true(seen[type]);
+		assert_int_equal(seen[type], hr_type_info((enum hr_type)type)->gguf_id >= 0);
 	free(values);
 	free(decoded);
 	fclose(f);
@@ -133,6 +133,30 @@ static void test_half_floats_are_exact(void **state)
 }
 
 /* Half way between two neighbours: to the even one; a little more or less: to the nearer. */
+/* Every code is what it decodes to; between two of them the nearer one is taken, the even one in the middle.
+ */
+static void test_8_bit_floats(void **state)
+{
+	(void)state;
+	for (int h = 0; h < 0x7f; h++) {
+		int   e = h >> 3, m = h & 7;
+		float x = hr__f8_e4m3_to_f32((uint8_t)h), next = hr__f8_e4m3_to_f32((uint8_t)(h + 1));
+		float want = ldexpf((float)(e ? m + 8 : m), (e ? e : 1) - 10), middle = (x + next) / 2;
+		assert_true(x == want && hr__f8_e4m3_to_f32((uint8_t)(h | 0x80)) == -want);
+		assert_int_equal(hr__f32_to_f8_e4m3(x), h);
+		assert_int_equal(hr__f32_to_f8_e4m3(-x), h | 0x80);
+		if (h == 0x7e)
+			break;
+		assert_int_equal(hr__f32_to_f8_e4m3(nextafterf(middle, 0)), h);
+		assert_int_equal(hr__f32_to_f8_e4m3(nextafterf(middle, next)), h + 1);
+		assert_int_equal(hr__f32_to_f8_e4m3(middle), h + h % 2);
+	}
+	assert_true(isnan(hr__f8_e4m3_to_f32(0x7f)) && isnan(hr__f8_e4m3_to_f32(0xff)));
+	assert_int_equal(hr__f32_to_f8_e4m3(NAN) & 0x7f, 0x7f);
+	assert_int_equal(hr__f32_to_f8_e4m3(1e9f), 0x7e);
+	assert_int_equal(hr__f32_to_f8_e4m3(-INFINITY), 0xfe);
+}
+
 static void test_half_floats_round_to_even(void **state)
 {
 	(void)state;
@@ -165,11 +189,9 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_agrees_with_gguf_package),
-	    cmocka_unit_test(test_encoders_lose_little),
-	    cmocka_unit_test(test_half_floats_are_exact),
-	    cmocka_unit_test(test_half_floats_round_to_even),
-	    cmocka_unit_test(test_names),
+	    cmocka_unit_test(test_agrees_with_gguf_package),  cmocka_unit_test(test_encoders_lose_little),
+	    cmocka_unit_test(test_half_floats_are_exact),     cmocka_unit_test(test_8_bit_floats),
+	    cmocka_unit_test(test_half_floats_round_to_even), cmocka_unit_test(test_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@ struct call {
 	size_t       shift;           /* of the weights' address */
 	int          cols;
 	enum hr_type type;
+	uint32_t     seed;
 	int          isa;
 	const float *x;
 };
@@ -26,7 +27,7 @@ static void run(const struct call *c, float *y)
 	struct fixture   f;
 	struct hr_matmul m[3] = {0};
 	void            *memory[2];
-	uint32_t         seed = 5;
+	uint32_t         seed = c->seed + 5;
 	float           *other = malloc(TOKENS * ROWS * sizeof *other);
 	fixture_open(&f, c->isa, c->n_threads, TOKENS, COLS);
 	m[0].w = random_weight(c->type, ROWS, c->cols, c->shift, &seed, &memory[0]);
@@ -34,10 +35,8 @@ static void run(const struct call *c, float *y)
 	m[0].y_stride = ROWS;
 	m[1] = m[0];
 	if (c->split) {
-		m[0].w.rows = c->split;
-		m[1].w.rows -= c->split;
-		m[1].w.data = (const char *)m[0].w.data +
-		              (size_t)c->split * hr_type_row_bytes(hr_type_info(c->type), (uint64_t)c->cols);
+		m[0].w = hr_weight_rows(m[0].w, 0, c->split);
+		m[1].w = hr_weight_rows(m[1].w, c->split, ROWS - c->split);
 		m[1].y += c->split;
 	}
 	m[2].w = random_weight(c->neighbour, ROWS, c->cols, 0, &seed, &memory[1]);
@@ -73,12 +72,17 @@ static enum hr_type neighbour_of(enum hr_type type, int n)
 	return hr_type_row_bytes(hr_type_info(neighbour), (uint64_t)cols_of(type)) ? neighbour : HR_TYPE_F16;
 }
 
-static void check_type(int isa, enum hr_type type, const float *x, bool single)
+static void check_type(int isa, enum hr_type type, uint32_t seed, const float *x, bool single)
 {
 	int n_tokens = hr_type_info(type)->block_elems > 1 ? 70 : TOKENS; /* several tiles of either kind */
-	struct call all = {
-	    .n_threads = 2, .n_tokens = n_tokens, .cols = cols_of(type), .type = type, .isa = isa, .x = x};
-	float *want = malloc(TOKENS * ROWS * sizeof *want);
+	struct call all = {.n_threads = 2,
+	                   .n_tokens = n_tokens,
+	                   .cols = cols_of(type),
+	                   .type = type,
+	                   .seed = seed,
+	                   .isa = isa,
+	                   .x = x};
+	float      *want = malloc(TOKENS * ROWS * sizeof *want);
 	all.n_single = single ? n_tokens : 0;
 	run(&all, want);
 	static const int counts[] = {1, 2, 3, 4, 5, 8, 9, 12, 16, 17, 39};
@@ -99,11 +103,16 @@ static void check_type(int isa, enum hr_type type, const float *x, bool single)
 }
 
 /* Both ways in one call: the single tokens first. */
-static void check_both_ways(int isa, enum hr_type type, const float *x)
+static void check_both_ways(int isa, enum hr_type type, uint32_t seed, const float *x)
 {
-	struct call c = {
-	    .n_threads = 2, .n_tokens = TOKENS, .cols = cols_of(type), .type = type, .isa = isa, .x = x};
-	float *many = malloc(TOKENS * ROWS * sizeof *many), *single = malloc(TOKENS * ROWS * sizeof *single);
+	struct call c = {.n_threads = 2,
+	                 .n_tokens = TOKENS,
+	                 .cols = cols_of(type),
+	                 .type = type,
+	                 .seed = seed,
+	                 .isa = isa,
+	                 .x = x};
+	float      *many = malloc(TOKENS * ROWS * sizeof *many), *single = malloc(TOKENS * ROWS * sizeof *single);
 	run(&c, many);
 	c.n_single = TOKENS;
 	run(&c, single);
@@ -124,8 +133,10 @@ static void test_amx_has_the_bits_of_avx512(void **state)
 		skip();
 	for (int i = 0; i < TOKENS * COLS; i++)
 		x[i] = random_float(&seed);
-	for (int type = 0; type < HR_TYPE_COUNT; type++) {
+	for (int i = 0; i < HR_TYPE_COUNT + N_RANDOM_SHARINGS; i++) {
+		int         type = i < HR_TYPE_COUNT ? i : HR_TYPE_F8_E4M3;
 		struct call c = {.n_threads = 2,
+		                 .seed = 64 * (uint32_t)i,
 		                 .n_tokens = TOKENS,
 		                 .n_single = TOKENS,
 		                 .cols = cols_of((enum hr_type)type),
@@ -149,9 +160,11 @@ static void test_bits(void **state)
 		x[i] = random_float(&seed);
 	for (int isa = 0; isa < HR_CPU_ISA_COUNT; isa++)
 		for (int type = 0; isa_is_here(isa) && type < HR_TYPE_COUNT; type++) {
-			check_type(isa, (enum hr_type)type, x, false);
-			check_type(isa, (enum hr_type)type, x, true);
-			check_both_ways(isa, (enum hr_type)type, x);
+			for (uint32_t k = 0; k < (type == HR_TYPE_F8_E4M3 ? N_RANDOM_SHARINGS : 1); k++) {
+				check_type(isa, (enum hr_type)type, 64 * k, x, false);
+				check_type(isa, (enum hr_type)type, 64 * k, x, true);
+				check_both_ways(isa, (enum hr_type)type, 64 * k, x);
+			}
 		}
 	free(x);
 }

@@ -58,9 +58,10 @@ static void check_element(const struct trial *t, int32_t token, int32_t r)
 	double got = t->m.y[token * t->m.y_stride + r],
 	       bound = (blocks ? 1e-5 : 1e-6) * (size + fabs(extra)) + 1e-7;
 	if (!(fabs(got - (sum + extra)) <= bound) || !(fabs(got - (exact + extra)) <= bound + 1.01 * rounding))
-		fail_msg("%s %d x %d, token %d of %d, row %d: got %.9g, want %.9g (%.9g with f32 activations)",
-		         hr_type_info(t->m.w.type)->name, t->m.w.rows, cols, token, t->n_tokens, r, got, sum + extra,
-		         exact + extra);
+		fail_msg("%s %d x %d (a scale for %d x %d), token %d of %d, row %d: got %.9g, want %.9g (%.9g with "
+		         "f32 activations)",
+		         hr_type_info(t->m.w.type)->name, t->m.w.rows, cols, t->m.w.scale.rows, t->m.w.scale.cols,
+		         token, t->n_tokens, r, got, sum + extra, exact + extra);
 }
 
 static void check_trial(const struct trial *t)
@@ -82,7 +83,7 @@ static void trial_init(struct trial *t, enum hr_type type, int32_t rows, int32_t
 	t->m.add = variant & 1;
 	t->m.y_stride = rows + variant % 3;
 	t->w = malloc((size_t)rows * (size_t)cols * sizeof(float));
-	hr_type_info(type)->to_f32(t->m.w.data, t->w, (size_t)rows * (size_t)cols);
+	weight_to_f32(&t->m.w, t->w);
 	if (variant & 2) {
 		t->m.bias = random_weight(bias_types[variant % 3], 1, rows, 1, seed, &t->memory[1]);
 		t->bias = malloc((size_t)rows * sizeof(float));
@@ -125,12 +126,15 @@ static void run_isa(int isa)
 			int32_t      cols = (shapes[i].cols + block - 1) / block * block;
 			int32_t      odd = block > 1 ? 0 : (int32_t)i % 5; /* float types take any number of columns */
 			struct trial t;
-			trial_init(&t, (enum hr_type)type, shapes[i].rows, cols - odd, shapes[i].n_tokens, (int)i + type,
-			           &seed);
-			t.x = x;
-			fixture_multiply(&f, &t.m, 1, x, t.n_tokens, t.n_single);
-			check_trial(&t);
-			trial_release(&t);
+			for (uint32_t k = 0; k < (type == HR_TYPE_F8_E4M3 ? N_RANDOM_SHARINGS : 1); k++) {
+				seed = type == HR_TYPE_F8_E4M3 ? 64 * k + (uint32_t)i : seed;
+				trial_init(&t, (enum hr_type)type, shapes[i].rows, cols - odd, shapes[i].n_tokens,
+				           (int)i + type, &seed);
+				t.x = x;
+				fixture_multiply(&f, &t.m, 1, x, t.n_tokens, t.n_single);
+				check_trial(&t);
+				trial_release(&t);
+			}
 		}
 	free(x);
 	fixture_close(&f);
@@ -213,16 +217,16 @@ static void test_refuses_wrong_shapes(void **state)
 	struct fixture f;
 	float          x[64], y[16], w[64 * 16];
 	fixture_open(&f, HR_CPU_PORTABLE, 1, 1, 64);
-	struct hr_matmul ok = {.w = {w, HR_TYPE_F32, 16, 64, 0}, .y = y, .y_stride = 16}, bad[2] = {ok, ok};
+	struct hr_matmul ok = {.w = {w, HR_TYPE_F32, 16, 64, 0, {0}}, .y = y, .y_stride = 16}, bad[2] = {ok, ok};
 	struct hr_ops   *ops = &f.ops.base;
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, &ok, 0, x, 1, 0), HR_EINVAL);
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, &ok, 5, x, 1, 0), HR_EINVAL);
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, &ok, 1, x, 0, 0), HR_EINVAL);
 	bad[1].w.cols = 32; /* does not share x */
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, bad, 2, x, 1, 0), HR_EINVAL);
-	bad[0].w = (struct hr_weight){w, HR_TYPE_Q8_0, 16, 48, 0}; /* half a block */
+	bad[0].w = (struct hr_weight){w, HR_TYPE_Q8_0, 16, 48, 0, {0}}; /* half a block */
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, bad, 1, x, 1, 0), HR_EINVAL);
-	bad[0].w = (struct hr_weight){w, HR_TYPE_Q8_0, 16, 128, 0}; /* more than the workspace holds */
+	bad[0].w = (struct hr_weight){w, HR_TYPE_Q8_0, 16, 128, 0, {0}}; /* more than the workspace holds */
 	assert_int_equal(hr__cpu_matmul(ops, f.stream, bad, 1, x, 1, 0), HR_EINVAL);
 	bad[0] = ok;
 	bad[0].y_stride = 15;

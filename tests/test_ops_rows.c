@@ -51,7 +51,7 @@ static void check_rms_norm(struct rig *r, int32_t cols, float *y, size_t n)
 	char                      *bytes = malloc((size_t)cols * 4 + weight_shift);
 	type->from_f32(w, bytes + weight_shift, (size_t)cols);
 	type->to_f32(bytes + weight_shift, w, (size_t)cols);
-	struct hr_weight weight = {bytes + weight_shift, weight_type, 1, cols, 0};
+	struct hr_weight weight = {bytes + weight_shift, weight_type, 1, cols, 0, {0}};
 	assert_int_equal(r->ops->table->rms_norm(r->ops, r->stream, y, x, &weight, norm_shift, 1e-5f, N_ROWS), 0);
 	rig_finish(r);
 	for (size_t row = 0; row < N_ROWS; row++) {
@@ -98,8 +98,8 @@ static void check_layer_norm(struct rig *r, int32_t cols, float *y, size_t n)
 	float   *b = random_new((size_t)cols, 2, &seed);
 	for (size_t i = 0; i < n; i++)
 		x[i] += 100; /* a mean that would swallow the variance of sums of squares */
-	struct hr_weight weight = {w, HR_TYPE_F32, 1, cols, 0},
-	                 bias = {norm_bias ? b : NULL, HR_TYPE_F32, 1, cols, 0};
+	struct hr_weight weight = {w, HR_TYPE_F32, 1, cols, 0, {0}},
+	                 bias = {norm_bias ? b : NULL, HR_TYPE_F32, 1, cols, 0, {0}};
 	assert_int_equal(r->ops->table->layer_norm(r->ops, r->stream, y, x, &weight, &bias, 1e-5f, N_ROWS), 0);
 	rig_finish(r);
 	for (size_t row = 0; row < N_ROWS; row++) {
@@ -294,13 +294,21 @@ static void embed_decodes_every_type(void **state)
 	assert_true(rig_open(&r, "portable", 2));
 	for (size_t i = 0; i < HR_COUNT_OF(values); i++)
 		values[i] = random_float(&seed);
-	for (int type = 0; type < HR_TYPE_COUNT; type++) {
+	for (int k = 0; k < HR_TYPE_COUNT + N_RANDOM_SHARINGS; k++) {
+		int     type = k < HR_TYPE_COUNT ? k : HR_TYPE_F8_E4M3;
+		uint8_t scales[4 * ROWS * COLS];
 		for (size_t i = 0; i < sizeof(bytes); i++) /* whatever is a scale is a number */
 			bytes[i] = (char)(i * 37 % 60);
 		if (hr_type_info((enum hr_type)type)->from_f32)
 			hr_type_info((enum hr_type)type)->from_f32(values, bytes + 1, ROWS * COLS);
 		hr_type_info((enum hr_type)type)->to_f32(bytes + 1, decoded, ROWS * COLS);
-		struct hr_weight table = {bytes + 1, (enum hr_type)type, ROWS, COLS, 0};
+		struct hr_weight table = {bytes + 1, (enum hr_type)type, ROWS, COLS, 0, {0}};
+		if (k >= HR_TYPE_COUNT) {
+			table.scale = random_sharings[k - HR_TYPE_COUNT];
+			table.scale.data = scales;
+			random_scales(table.scale.type, scales, count_scales(&table.scale, ROWS, COLS), &seed);
+			weight_to_f32(&table, decoded);
+		}
 		memset(y, 0xff, sizeof(y));
 		assert_int_equal(r.ops->table->embed(r.ops, r.stream, y, &table, 1, ids, HR_COUNT_OF(ids)), 0);
 		rig_finish(&r);
@@ -446,8 +454,8 @@ static void broken_shapes_are_refused(void **state)
 	assert_true(rig_open(&r, NULL, 1));
 	const struct hr_ops_table *t = r.ops->table;
 	assert_non_null(strstr(t->name, "cpu: "));
-	struct hr_weight quantised = {x, HR_TYPE_Q8_0, 1, 32, 0}, ragged = {x, HR_TYPE_Q8_0, 1, 33, 0},
-	                 plain = {x, HR_TYPE_F32, 1, 32, 0};
+	struct hr_weight quantised = {x, HR_TYPE_Q8_0, 1, 32, 0, {0}}, ragged = {x, HR_TYPE_Q8_0, 1, 33, 0, {0}},
+	                 plain = {x, HR_TYPE_F32, 1, 32, 0, {0}};
 	struct hr_batch batch = {.n_tokens = 1};
 	assert_int_equal(t->rms_norm(r.ops, r.stream, x, x, &quantised, 0, 0, 1), HR_EUNSUPPORTED);
 	assert_int_equal(t->layer_norm(r.ops, r.stream, x, x, &plain, &quantised, 0, 1), HR_EUNSUPPORTED);

@@ -179,7 +179,8 @@ static void an_existing_file_is_replaced_at_the_end_only(void **state)
 	check_failure("a bad shape", hr_synth(join(directory, "m.gguf"), "llama-1t", "f16", 1, NULL, NULL, &err),
 	              &err, HR_EINVAL, "The shape 'llama-1t' is unknown; known are tinyllama-1.1b, ");
 	check_failure("a bad type", hr_synth(join(directory, "m.gguf"), "tiny-llama", "q9", 1, NULL, NULL, &err),
-	              &err, HR_EINVAL, "The weight type 'q9' is unknown; known are f32, f16, ");
+	              &err, HR_EINVAL,
+	              "The weight type 'q9' is none of a GGUF; there are f32, f16, bf16, q8_0, ");
 	check_failure("no directory",
 	              hr_synth(join(directory, "no/m.gguf"), "tiny-llama", "f16", 1, NULL, NULL, &err), &err,
 	              HR_EIO, "creating the file failed: No such file or directory");

@@ -55,8 +55,7 @@ struct hr_model;
 
 /* Open a GGUF file (the first shard of a split one) or a Hugging Face directory.
  * Reads headers, not weights. HR_ENOENT, HR_EIO, HR_EFORMAT, HR_ETRUNCATED,
- * HR_EUNSUPPORTED (the family or type is named, with what is supported; weights of 8 bits, F8_E4M3, are for
- * hr_model_open_as() alone). */
+ * HR_EUNSUPPORTED (the family or type is named, with what is supported). */
 int  hr_model_open(struct hr_model **out, const char *path, struct hr_error *err);
 void hr_model_close(struct hr_model *model); /* NULL is fine */
 
@@ -463,9 +462,8 @@ const char *hr_quantize_types(void); /* "f32, f16, ..., q4_k_m, ..." */
 
 /* Open a model with its weights as `options->type`: converted once to a GGUF in `cache_dir`, which is
  * streamed from and found again as long as the model's files are the same. A notice says where it is. A model
- * that has that type already is opened as it is; the type "auto" does so with every model but those of
- * 8-bit floats (F8_E4M3), which become bf16. As hr_quantize() and hr_model_open(); HR_EINVAL: no
- * cache_dir. */
+ * that has that type already is opened as it is; the type "auto" does so with every model. As hr_quantize()
+ * and hr_model_open(); HR_EINVAL: no cache_dir. */
 int hr_model_open_as(struct hr_model **out, const char *model, const struct hr_quantize_options *options,
                      const char *cache_dir, struct hr_error *err);
 

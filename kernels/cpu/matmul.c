@@ -32,7 +32,12 @@ static const struct hr__matmul_kernels *kernels_of(const struct hr_ops *ops)
 	}
 }
 
-static bool is_float(enum hr_type type) { return hr_type_info(type)->block_elems == 1; }
+/* Tiles take 32 columns at a time, of one scale. */
+static bool has_many(const struct hr__matmul_kernels *k, const struct hr_weight *w)
+{
+	int32_t run = hr__run_of(w);
+	return k->rows_many && hr_type_is_float(w->type) && (run == w->cols || run % HR__MATMUL_BLOCK == 0);
+}
 
 static int32_t tile_of(const struct hr__matmul_kernels *kernels, int32_t n_tokens)
 {
@@ -65,13 +70,9 @@ void hr__matmul_load_bias(const struct hr_matmul *product, int32_t begin, int32_
 
 static bool is_valid(const struct hr_matmul *p, int32_t cols)
 {
-	if (p->w.rows < 1 || p->w.cols != cols || cols < 1 || p->y_stride < p->w.rows)
+	if (!hr_weight_is_valid(&p->w) || p->w.cols != cols || p->y_stride < p->w.rows)
 		return false;
-	if (!hr_type_row_bytes(hr_type_info(p->w.type), (uint64_t)cols))
-		return false;
-	if (p->w.column_stride && p->w.column_stride < p->w.rows)
-		return false;
-	return !p->bias.data || (is_float(p->bias.type) && p->bias.cols == p->w.rows);
+	return !p->bias.data || (hr_type_is_plain(p->bias.type) && p->bias.cols == p->w.rows);
 }
 
 /* One item: all blocks of one tile of tokens. */
@@ -138,7 +139,7 @@ static int64_t grain_of_many(int64_t n_items, int n_threads)
 static bool quantises(const struct hr__matmul_job *job)
 {
 	for (int i = 0; i < job->n_products; i++)
-		if (!is_float(job->products[i].w.type))
+		if (!hr_type_is_float(job->products[i].w.type))
 			return true;
 	return false;
 }
@@ -204,9 +205,7 @@ int hr__cpu_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct hr
 		const struct hr_matmul *p = &products[i];
 		if (!is_valid(p, one_way.cols))
 			return HR_EINVAL;
-		if (!k->rows[p->w.type] || (p->w.column_stride && !is_float(p->w.type)))
-			return HR_EUNSUPPORTED;
-		struct hr__matmul_job *job = k->rows_many && is_float(p->w.type) ? &two_ways : &one_way;
+		struct hr__matmul_job *job = has_many(k, &p->w) ? &two_ways : &one_way;
 		job->products[job->n_products++] = *p;
 	}
 	bool needs_workspace = two_ways.n_products || quantises(&one_way);

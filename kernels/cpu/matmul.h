@@ -7,6 +7,8 @@
  *   float types: lane l of a vector adds the products k = l, l + lanes, ... with
  *     FMA; hr__matmul_* reduce the lanes in one fixed tree at the end. With AMX that
  *     is so for single tokens only; the others go another way, matmul_float_amx.c's.
+ *     f8: a weight is first multiplied by its scale and rounded to f32 (with AMX, the
+ *     sum of the columns that share a scale is multiplied instead).
  *   block types: x is quantised too, to 16 bits, 32 values at a time. The dot
  *     product of two blocks is an exact int32 dot; acc = fma(dot, d_w * d_x, acc),
  *     block after block (types with a minimum then add fma(m_w, d_x * sum x, acc)).
@@ -21,7 +23,10 @@
 #ifndef HR_KERNELS_CPU_MATMUL_H
 #define HR_KERNELS_CPU_MATMUL_H
 
+#include "kernels/half.h"
 #include "kernels/ops.h"
+
+#include <string.h>
 
 int    hr__cpu_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *products,
                       int n_products, const float *x, int32_t n_tokens, int32_t n_single);
@@ -89,6 +94,43 @@ extern const struct hr__matmul_kernels hr__matmul_amx;
 hr__matmul_fn hr__matmul_quant_avx2, hr__matmul_quant_avx512, hr__matmul_quant_amx; /* block types */
 hr__matmul_fn hr__matmul_float_amx;
 void          hr__matmul_split_amx(const void *job, int64_t begin, int64_t end);
+
+/* Bytes of an element of a float type. */
+static inline int hr__elem_bytes(enum hr_type type)
+{
+	return type == HR_TYPE_F32 ? 4 : type == HR_TYPE_F8_E4M3 ? 1 : 2;
+}
+
+/* Columns of f8 weights that share a scale. */
+static inline int32_t hr__run_of(const struct hr_weight *w)
+{
+	return w->scale.rows && w->scale.cols < w->cols ? w->scale.cols : w->cols;
+}
+
+/* Vectors read f8 as f16 with bits of the same meaning, whose exponents are 8 lower: so scales come
+ * 2^8 larger. The one of a row's run, and those of n runs from there. */
+#define HR__F8_SHIFT 0x1p-8f
+static inline float hr__scale_of(const struct hr_weight *w, int32_t row, int32_t run)
+{
+	const struct hr_scale *s = &w->scale;
+	float                  f = 1;
+	uint16_t               h;
+	if (s->rows) {
+		int64_t at = ((int64_t)row + s->skip) / s->rows * ((w->cols + (int64_t)s->cols - 1) / s->cols) + run;
+		const char *from = (const char *)s->data + at * hr__elem_bytes(s->type);
+		memcpy(&h, from, sizeof h);
+		f = s->type == HR_TYPE_F16 ? hr__f16_to_f32(h) : hr__bf16_to_f32(h);
+		if (s->type == HR_TYPE_F32)
+			memcpy(&f, from, sizeof f);
+	}
+	return f / HR__F8_SHIFT;
+}
+
+static inline void hr__scales_of(const struct hr_weight *w, int32_t row, int32_t run, int32_t n, float *out)
+{
+	for (int32_t i = 0; i < n; i++)
+		out[i] = hr__scale_of(w, row, run + i);
+}
 
 /* bias[0..n) of rows begin.. as f32, zeros when there is none. */
 void hr__matmul_load_bias(const struct hr_matmul *product, int32_t begin, int32_t n, float *bias);

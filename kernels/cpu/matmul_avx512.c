@@ -17,12 +17,44 @@ INLINE vec vec_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 
 INLINE void vec_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 
+INLINE vec vec_mul(vec a, float b) { return _mm512_mul_ps(a, _mm512_set1_ps(b)); }
+
 INLINE vec of_bf16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
+
+INLINE vec of_f8(__m128i b)
+{
+	__mmask16 number = _mm_cmpneq_epi8_mask(_mm_or_si128(b, _mm_set1_epi8((char)0x80)), _mm_set1_epi8(-1));
+	__m256i   h = _mm256_slli_epi16(_mm256_cvtepi8_epi16(b), 7); /* the sign twice */
+	h = _mm256_and_si256(h, _mm256_set1_epi16((short)0xbfff));
+	return _mm512_mask_cvtph_ps(_mm512_set1_ps(__builtin_nanf("")), number, h);
+}
+
+enum { CODES = 64 };
+typedef __mmask64 codes;
+
+/* Where the exponent is 0, or NaN: twice the code, without its sign, is at most 14, or 254. */
+INLINE codes special_codes(const void *p)
+{
+	__m512i b = _mm512_add_epi8(_mm512_loadu_si512(p), _mm512_set1_epi8(1));
+	return _mm512_cmple_epu8_mask(_mm512_add_epi8(b, b), _mm512_set1_epi8(16));
+}
+
+INLINE bool has_any(codes c) { return c != 0; }
+
+/* Sign and the rest to their places; 112 + 15 is the exponent's bias in f32. */
+INLINE vec vec_load_normal(const void *p)
+{
+	__m512i v = _mm512_slli_epi32(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)), 20);
+	return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(v, _mm512_set1_epi32((int)0x87f00000),
+	                                                     _mm512_set1_epi32(112 << 23), 0xea)); /* a & b | c */
+}
 
 INLINE vec vec_load(enum hr_type type, const void *p)
 {
 	if (type == HR_TYPE_F32)
 		return _mm512_loadu_ps(p);
+	if (type == HR_TYPE_F8_E4M3)
+		return of_f8(_mm_loadu_si128(p));
 	__m256i h = _mm256_loadu_si256(p);
 	return type == HR_TYPE_F16 ? _mm512_cvtph_ps(h) : of_bf16(h);
 }
@@ -32,6 +64,8 @@ INLINE vec vec_load_n(enum hr_type type, const void *p, int n)
 	__mmask16 mask = (__mmask16)((1u << n) - 1);
 	if (type == HR_TYPE_F32)
 		return _mm512_maskz_loadu_ps(mask, p);
+	if (type == HR_TYPE_F8_E4M3)
+		return of_f8(_mm_maskz_loadu_epi8(mask, p));
 	__m256i h = _mm256_maskz_loadu_epi16(mask, p);
 	return type == HR_TYPE_F16 ? _mm512_cvtph_ps(h) : of_bf16(h);
 }
@@ -72,6 +106,7 @@ const struct hr__matmul_kernels hr__matmul_avx512 = {
             [HR_TYPE_F32] = rows_float,
             [HR_TYPE_F16] = rows_float,
             [HR_TYPE_BF16] = rows_float,
+            [HR_TYPE_F8_E4M3] = rows_float,
             [HR__MATMUL_FIRST_BLOCK_TYPE... HR_TYPE_COUNT - 1] = hr__matmul_quant_avx512,
         },
 };
@@ -84,6 +119,7 @@ const struct hr__matmul_kernels hr__matmul_amx = {
             [HR_TYPE_F32] = rows_float,
             [HR_TYPE_F16] = rows_float,
             [HR_TYPE_BF16] = rows_float,
+            [HR_TYPE_F8_E4M3] = rows_float,
             [HR__MATMUL_FIRST_BLOCK_TYPE... HR_TYPE_COUNT - 1] = hr__matmul_quant_amx,
         },
     .split = hr__matmul_split_amx,

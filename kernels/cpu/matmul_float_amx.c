@@ -2,7 +2,7 @@
  * f32, sixteen times as many at a time as vectors do of f32.
  *
  * A float is the exact sum of bf16 parts, which hold its leading 8 bits, the next 8 and
- * the rest: three for f32, two for f16, one for bf16. So a product of two floats is a sum
+ * the rest: three for f32, two for f16, one for bf16 and f8. So a product of two floats is a sum
  * of products of parts, of which those are left out that lie 2^-22 below the largest:
  *     part 0 of the weights with parts 2, 1, 0 of x, part 2 with 0, part 1 with 0 and 1.
  * That is what an f32 product loses by rounding, give or take a bit.
@@ -10,7 +10,9 @@
  * The order of the sum: 32 columns after 32 columns, of each the pairs of parts as above,
  * each pair by one instruction, which adds up even and odd pairs of columns (i, 16 + i) in
  * order, then both, then that to the sum. An element's bits depend on nothing else. As
- * tiles do, it takes numbers below 2^-126 for 0; infinities become NaN.
+ * tiles do, it takes numbers below 2^-126 for 0; infinities become NaN. Columns of f8 that
+ * share a scale, which are whole chunks or all, have a sum of their own; that times the scale
+ * is added to the sum of all.
  *
  * Layout. A tile of weights is 16 rows of 16 pairs of columns, a tile of x 16 pairs of
  * columns of 16 tokens; both 1 KiB, and both are made from the floats here: x by split(),
@@ -51,6 +53,9 @@ struct sums {
 struct scratch {
 	struct tile weights[STEP][PARTS][WIDE / SIDE];
 	struct sums sums[HR__MATMUL_MANY / SIDE][HR__MATMUL_SLAB / SIDE];
+	/* f8: the sums of all runs of columns, and what the rows and columns at hand are multiplied by. */
+	struct sums scaled[HR__MATMUL_MANY / SIDE][HR__MATMUL_SLAB / SIDE];
+	float       scales[WIDE];
 };
 _Static_assert(sizeof(struct scratch) <= HR_HOST_SCRATCH_BYTES, "scratch");
 _Static_assert(sizeof(struct x_tiles) == SIDE * HR__MATMUL_SPLIT_BYTES, "workspace");
@@ -65,7 +70,8 @@ static const struct tile_config config = {
 
 /* ---- Parts ---- */
 
-INLINE int parts(enum hr_type type) { return type == HR_TYPE_F32 ? 3 : type == HR_TYPE_F16 ? 2 : 1; }
+INLINE int  parts(enum hr_type type) { return type == HR_TYPE_F32 ? 3 : type == HR_TYPE_F16 ? 2 : 1; }
+INLINE bool is_scaled(enum hr_type type) { return type == HR_TYPE_F8_E4M3; }
 
 /* The leading bits of a and b, side by side. */
 INLINE bits pair_of(vec a, vec b)
@@ -73,6 +79,11 @@ INLINE bits pair_of(vec a, vec b)
 	return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(_mm512_castps_si512(a), 16),
 	                               _mm512_castps_si512(b));
 }
+
+/* Which of 32 neighbours make pairs: i and 16 + i. */
+#define PAIRS                                                                                                \
+	_mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20,  \
+	                 4, 19, 3, 18, 2, 17, 1, 16, 0)
 
 /* What they leave. */
 INLINE vec rest_of(vec a)
@@ -118,11 +129,33 @@ INLINE void turn(vec v[SIDE])
 
 INLINE __mmask16 first(int32_t n) { return (__mmask16)(n >= SIDE ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
 
+/* As f16 with bits of the same meaning; see HR__F8_SHIFT. */
+INLINE vec of_f8(__m128i b)
+{
+	__mmask16 number = _mm_cmpneq_epi8_mask(_mm_or_si128(b, _mm_set1_epi8((char)0x80)), _mm_set1_epi8(-1));
+	__m256i   h = _mm256_slli_epi16(_mm256_cvtepi8_epi16(b), 7); /* the sign twice */
+	h = _mm256_and_si256(h, _mm256_set1_epi16((short)0xbfff));
+	return _mm512_mask_cvtph_ps(_mm512_set1_ps(__builtin_nanf("")), number, h);
+}
+
+/* The same of 32 in bf16, in pairs, if all are normal numbers: see matmul_avx512.c. */
+INLINE bool put_f8(const void *p, bits *to)
+{
+	const __m512i in_pairs = PAIRS;
+	__m256i       b = _mm256_loadu_si256(p), next = _mm256_add_epi8(b, _mm256_set1_epi8(1));
+	__m512i       v = _mm512_slli_epi16(_mm512_cvtepi8_epi16(b), 4);
+	v = _mm512_ternarylogic_epi32(v, _mm512_set1_epi16((short)0x87f0), _mm512_set1_epi16(112 << 7), 0xea);
+	*to = _mm512_permutexvar_epi16(in_pairs, v);
+	return !_mm256_cmple_epu8_mask(_mm256_add_epi8(next, next), _mm256_set1_epi8(16));
+}
+
 /* The first n of 16 elements, then zeros. */
 INLINE vec load(enum hr_type type, const void *p, int32_t n)
 {
 	if (type == HR_TYPE_F32)
 		return _mm512_maskz_loadu_ps(first(n), p);
+	if (type == HR_TYPE_F8_E4M3)
+		return of_f8(_mm_maskz_loadu_epi8(first(n), p));
 	__m256i half = _mm256_maskz_loadu_epi16(first(n), p);
 	return type == HR_TYPE_F16 ? _mm512_cvtph_ps(half)
 	                           : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
@@ -163,7 +196,7 @@ struct block { /* of weights: rows [row, row + n_rows), n_rows <= 16, columns [k
 INLINE const char *address(enum hr_type type, const struct block *b, int32_t r, int32_t c)
 {
 	const struct hr_weight *w = b->w;
-	size_t row = (size_t)(b->row + r), col = (size_t)(b->k + c), elem = type == HR_TYPE_F32 ? 4 : 2;
+	size_t row = (size_t)(b->row + r), col = (size_t)(b->k + c), elem = (size_t)hr__elem_bytes(type);
 	size_t at = w->column_stride ? col * (size_t)w->column_stride + row : row * (size_t)w->cols + col;
 	return (const char *)w->data + at * elem;
 }
@@ -180,8 +213,7 @@ INLINE void load_columns(enum hr_type type, const struct block *b, int32_t from,
 /* `to`: the tile of part 0; the others WIDE / SIDE further on. */
 INLINE void put_weights(enum hr_type type, const struct block *b, struct tile *to)
 {
-	const bits in_pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
-	                                       7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+	const bits in_pairs = PAIRS;
 	if (b->w->column_stride) {
 		vec low[SIDE], high[SIDE];
 		load_columns(type, b, 0, low);
@@ -196,13 +228,14 @@ INLINE void put_weights(enum hr_type type, const struct block *b, struct tile *t
 			put_parts(parts(type), _mm512_setzero_ps(), _mm512_setzero_ps(), to, WIDE / SIDE, r);
 		else if (type == HR_TYPE_BF16 && b->n_cols >= CHUNK)
 			to->row[r] = _mm512_permutexvar_epi16(in_pairs, _mm512_loadu_si512(from));
+		else if (type == HR_TYPE_F8_E4M3 && b->n_cols >= CHUNK && put_f8(from, &to->row[r]))
+			continue;
 		else if (b->n_cols >= CHUNK)
 			put_parts(parts(type), load(type, from, SIDE),
-			          load(type, from + SIDE * (type == HR_TYPE_F32 ? 4 : 2), SIDE), to, WIDE / SIDE, r);
+			          load(type, from + SIDE * hr__elem_bytes(type), SIDE), to, WIDE / SIDE, r);
 		else
 			put_parts(parts(type), load(type, from, b->n_cols),
-			          load(type, from + SIDE * (type == HR_TYPE_F32 ? 4 : 2), b->n_cols - SIDE), to,
-			          WIDE / SIDE, r);
+			          load(type, from + SIDE * hr__elem_bytes(type), b->n_cols - SIDE), to, WIDE / SIDE, r);
 	}
 }
 
@@ -247,7 +280,7 @@ INLINE void multiply_chunk(enum hr_type type, bool two, const struct tile w[PART
 		load_weights(w[2]);
 		DOTS();
 	}
-	if (type != HR_TYPE_BF16) {
+	if (parts(type) > 1) {
 		load_weights(w[1]);
 		DOTS();
 		load_x(two, &x->part[1], to_next);
@@ -275,6 +308,14 @@ INLINE void store_sums(bool two, struct sums *top, struct sums *bottom)
 	}
 }
 
+/* `sum` of a run of columns of 16 rows and 16 tokens, scaled, to that of all. */
+static void add_scaled(const float scales[SIDE], bool first_run, const struct sums *sum, struct sums *all)
+{
+	for (int r = 0; r < SIDE; r++)
+		all->row[r] = _mm512_fmadd_ps(_mm512_set1_ps(scales[r]), sum->row[r],
+		                              first_run ? _mm512_setzero_ps() : all->row[r]);
+}
+
 /* y of 16 rows and 16 tokens, or as many as there are. */
 static void finish(const struct hr__matmul_job *job, const struct hr_matmul *p, int32_t row, int32_t token,
                    struct sums *sums)
@@ -298,6 +339,7 @@ static void finish(const struct hr__matmul_job *job, const struct hr_matmul *p, 
 struct place {
 	int32_t row, end;        /* rows */
 	int32_t chunk, n_chunks; /* columns */
+	int32_t run;             /* chunks of which sums are made: all, but for scales */
 };
 
 INLINE void put_all_weights(enum hr_type type, const struct hr__matmul_job *job, const struct hr_weight *w,
@@ -319,7 +361,7 @@ INLINE void fetch_rows(enum hr_type type, const struct hr_weight *w, const struc
 	for (int32_t r = from; r < n && !w->column_stride; r++) {
 		struct block b = {w, at->row + r, 1, at->chunk * CHUNK, 0};
 		const char  *p = address(type, &b, 0, 0);
-		for (int i = 0; i < at->n_chunks * CHUNK * (type == HR_TYPE_F32 ? 4 : 2); i += 64)
+		for (int i = 0; i < at->n_chunks * CHUNK * hr__elem_bytes(type); i += 64)
 			__builtin_prefetch(p + i, 0, 2);
 	}
 }
@@ -327,7 +369,7 @@ INLINE void fetch_rows(enum hr_type type, const struct hr_weight *w, const struc
 INLINE void multiply_tokens(enum hr_type type, bool two, const struct place *at, const struct x_tiles *x,
                             int32_t all_chunks, struct scratch *s, struct sums *top, struct sums *bottom)
 {
-	if (at->chunk) {
+	if (at->chunk % at->run) {
 		load_sums(two, top, bottom);
 	} else {
 		TILE_ZERO(0);
@@ -346,9 +388,14 @@ INLINE void multiply_place(enum hr_type type, const struct hr__matmul_job *job, 
 {
 	int32_t all_chunks = chunks_of(job), n_tiles = (job->n_tokens + SIDE - 1) / SIDE,
 	        n_turns = (n_tiles + 1) / 2;
-	bool         last = at->chunk + at->n_chunks == all_chunks;
+	int32_t      end = at->chunk + at->n_chunks;
+	bool         last = end == all_chunks, end_of_run = is_scaled(type) && (last || end % at->run == 0);
 	struct sums *top = s->sums[tile_row], *bottom = s->sums[tile_row + 1];
+	struct sums *y_top = is_scaled(type) ? s->scaled[tile_row] : top;
+	struct sums *y_bottom = is_scaled(type) ? s->scaled[tile_row + 1] : bottom;
 	put_all_weights(type, job, &p->w, at, s);
+	for (int32_t r = 0; r < WIDE && end_of_run; r++)
+		s->scales[r] = at->row + r < at->end ? hr__scale_of(&p->w, at->row + r, at->chunk / at->run) : 0;
 	for (int32_t i = 0; i < n_turns; i++) {
 		int32_t               t = 2 * i;
 		bool                  two = t + 1 < n_tiles;
@@ -359,17 +406,23 @@ INLINE void multiply_place(enum hr_type type, const struct hr__matmul_job *job, 
 			multiply_tokens(type, true, at, x, all_chunks, s, top + t, bottom + t);
 		else
 			multiply_tokens(type, false, at, x, all_chunks, s, top + t, bottom + t);
-		for (int32_t done = t; done < (two ? t + 2 : t + 1) && last; done++) {
-			finish(job, p, at->row, done * SIDE, top + done);
-			if (at->row + SIDE < at->end)
-				finish(job, p, at->row + SIDE, done * SIDE, bottom + done);
+		for (int32_t done = t; done < (two ? t + 2 : t + 1); done++) {
+			if (end_of_run) {
+				add_scaled(s->scales, at->chunk < at->run, top + done, y_top + done);
+				add_scaled(s->scales + SIDE, at->chunk < at->run, bottom + done, y_bottom + done);
+			}
+			if (last)
+				finish(job, p, at->row, done * SIDE, y_top + done);
+			if (last && at->row + SIDE < at->end)
+				finish(job, p, at->row + SIDE, done * SIDE, y_bottom + done);
 		}
 	}
 }
 
-INLINE int step_from(int32_t chunk, int32_t all_chunks)
+INLINE int step_from(int32_t chunk, int32_t run, int32_t all_chunks)
 {
-	return all_chunks - chunk < STEP ? all_chunks - chunk : STEP;
+	int32_t left = run - chunk % run < all_chunks - chunk ? run - chunk % run : all_chunks - chunk;
+	return left < STEP ? left : STEP;
 }
 
 /* The next rows, else the first ones some columns on; after the last there is none, row == end. */
@@ -379,7 +432,7 @@ static struct place place_after(struct place p, int32_t begin, int32_t all_chunk
 	if (p.row < p.end)
 		return p;
 	p.chunk += p.n_chunks;
-	p.n_chunks = step_from(p.chunk, all_chunks);
+	p.n_chunks = step_from(p.chunk, p.run, all_chunks);
 	p.row = p.chunk < all_chunks ? begin : p.end;
 	return p;
 }
@@ -389,7 +442,8 @@ INLINE void rows_of_type(enum hr_type type, const struct hr__matmul_job *job, co
 {
 	struct scratch *s = hr_host_scratch();
 	int32_t         all_chunks = chunks_of(job);
-	struct place    at = {begin, end, 0, step_from(0, all_chunks)};
+	int32_t         cols = hr__run_of(&p->w), run = cols < p->w.cols ? cols / CHUNK : all_chunks;
+	struct place    at = {begin, end, 0, step_from(0, run, all_chunks), run};
 	while (at.row < end) {
 		struct place next = place_after(at, begin, all_chunks);
 		multiply_place(type, job, p, &at, &next, s, (at.row - begin) / SIDE);
@@ -405,6 +459,8 @@ void hr__matmul_float_amx(const struct hr__matmul_job *job, const struct hr_matm
 		rows_of_type(HR_TYPE_F32, job, p, begin, end);
 	else if (p->w.type == HR_TYPE_F16)
 		rows_of_type(HR_TYPE_F16, job, p, begin, end);
+	else if (p->w.type == HR_TYPE_F8_E4M3)
+		rows_of_type(HR_TYPE_F8_E4M3, job, p, begin, end);
 	else
 		rows_of_type(HR_TYPE_BF16, job, p, begin, end);
 	TILES_END();

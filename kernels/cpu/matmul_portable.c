@@ -17,12 +17,19 @@ INLINE vec vec_zero(void) { return (vec){0}; }
 
 INLINE vec vec_fma(vec a, vec b, vec c) { return a * b + c; }
 
+INLINE vec vec_mul(vec a, float b) { return a * b; }
+
 INLINE void vec_store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 
 INLINE vec vec_load_n(enum hr_type type, const void *p, int n)
 {
 	vec      v = {0};
 	uint16_t h[VEC];
+	if (type == HR_TYPE_F8_E4M3) {
+		for (int i = 0; i < n; i++)
+			v[i] = hr__f8_e4m3_to_f32(((const uint8_t *)p)[i]) * HR__F8_SHIFT;
+		return v;
+	}
 	if (type == HR_TYPE_F32)
 		memcpy(&v, p, (size_t)n * sizeof(float));
 	else
@@ -31,6 +38,13 @@ INLINE vec vec_load_n(enum hr_type type, const void *p, int n)
 		v[i] = type == HR_TYPE_F16 ? hr__f16_to_f32(h[i]) : hr__bf16_to_f32(h[i]);
 	return v;
 }
+
+/* All codes are decoded alike. */
+enum { CODES = VEC };
+typedef int  codes;
+INLINE codes special_codes(const void *p) { return p != NULL; }
+INLINE bool  has_any(codes c) { return c; }
+INLINE vec   vec_load_normal(const void *p) { return vec_load_n(HR_TYPE_F8_E4M3, p, VEC); }
 
 INLINE vec vec_load(enum hr_type type, const void *p) { return vec_load_n(type, p, VEC); }
 
@@ -111,6 +125,7 @@ const struct hr__matmul_kernels hr__matmul_portable = {
             [HR_TYPE_F32] = rows_float,
             [HR_TYPE_F16] = rows_float,
             [HR_TYPE_BF16] = rows_float,
+            [HR_TYPE_F8_E4M3] = rows_float,
             [HR__MATMUL_FIRST_BLOCK_TYPE... HR_TYPE_COUNT - 1] = rows_quant,
         },
 };

@@ -106,6 +106,14 @@ struct embed_args { /* item: row of y */
 	const int32_t   *ids;
 };
 
+/* Multiply row `row`, as f32, by its scales. */
+static void scale_row(const struct hr_weight *w, int32_t row, float *y)
+{
+	int32_t run = hr__run_of(w);
+	for (int32_t k = 0; k < w->cols && w->scale.rows; k++)
+		y[k] *= hr__scale_of(w, row, k / run) * HR__F8_SHIFT;
+}
+
 static void embed_kernel(const void *args, int64_t begin, int64_t end)
 {
 	const struct embed_args   *a = args;
@@ -114,6 +122,7 @@ static void embed_kernel(const void *args, int64_t begin, int64_t end)
 	for (int64_t i = begin; i < end; i++) {
 		float *y = a->y + (size_t)i * cols;
 		type->to_f32((const char *)a->table.data + (size_t)a->ids[i] * row_bytes, y, cols);
+		scale_row(&a->table, a->ids[i], y);
 		for (size_t k = 0; a->scale != 1 && k < cols; k++)
 			y[k] *= a->scale;
 	}
@@ -123,7 +132,7 @@ static int embed(struct hr_ops *ops, struct hr_stream *stream, float *y, const s
                  float scale, const int32_t *ids, int32_t n)
 {
 	(void)ops;
-	if (n < 0 || table->cols < 1 || !hr_type_row_bytes(hr_type_info(table->type), (uint64_t)table->cols))
+	if (n < 0 || !hr_weight_is_valid(table))
 		return HR_EINVAL;
 	struct embed_args a = {y, *table, scale, ids};
 	return hr_host_launch(stream, embed_kernel, &a, sizeof(a), n, grain_of(table->cols));
@@ -160,7 +169,7 @@ static int rms_norm(struct hr_ops *ops, struct hr_stream *stream, float *y, cons
 {
 	if (n < 0 || w->cols < 1)
 		return HR_EINVAL;
-	if (hr_type_info(w->type)->block_elems != 1)
+	if (!hr_type_is_plain(w->type))
 		return HR_EUNSUPPORTED;
 	struct hr__rms_norm_args a = {y, x, *w, shift, eps};
 	return hr_host_launch(stream, kernels(ops)->rms_norm, &a, sizeof(a), n, grain_of(w->cols));
@@ -171,7 +180,7 @@ static int layer_norm(struct hr_ops *ops, struct hr_stream *stream, float *y, co
 {
 	if (n < 0 || w->cols < 1 || (bias->data && bias->cols != w->cols))
 		return HR_EINVAL;
-	if (hr_type_info(w->type)->block_elems != 1 || (bias->data && hr_type_info(bias->type)->block_elems != 1))
+	if (!hr_type_is_plain(w->type) || (bias->data && !hr_type_is_plain(bias->type)))
 		return HR_EUNSUPPORTED;
 	struct hr__layer_norm_args a = {y, x, *w, *bias, eps};
 	return hr_host_launch(stream, kernels(ops)->layer_norm, &a, sizeof(a), n, grain_of(w->cols));

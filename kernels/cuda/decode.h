@@ -81,6 +81,37 @@ template <> struct hr_float<HR_TYPE_BF16> {
 	}
 };
 
+/* The bits of a code in the places that f16 has for them mean 2^-8 of its value, subnormal or not; so it
+ * is in words(), and scales make up for it. There the first is NaN if any of them is: so their sum becomes.
+ */
+#define HR_F8_SHIFT 256.0f
+template <> struct hr_float<HR_TYPE_F8_E4M3> {
+	static const int                        BYTES = 1;
+	static __device__ __forceinline__ float load(const uint8_t *p)
+	{
+		uint32_t b = p[0];
+		float    f = hr_f16((uint16_t)((b & 0x80) << 8 | (b & 0x7f) << 7)) * HR_F8_SHIFT;
+		return (b & 0x7f) == 0x7f ? NAN : f;
+	}
+	static __device__ __forceinline__ void words(const uint4 &u, float (&w)[16])
+	{
+		const uint32_t word[4] = {u.x, u.y, u.z, u.w};
+		uint32_t       nan = 0;
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			uint32_t even = word[i] << 8, odd = word[i]; /* bytes 0 and 2, and 1 and 3, are the high ones */
+			even = (even & 0x80008000u) | (even >> 1 & 0x3f803f80u);
+			odd = (odd & 0x80008000u) | (odd >> 1 & 0x3f803f80u);
+			w[4 * i] = hr_f16((uint16_t)even);
+			w[4 * i + 1] = hr_f16((uint16_t)odd);
+			w[4 * i + 2] = hr_f16((uint16_t)(even >> 16));
+			w[4 * i + 3] = hr_f16((uint16_t)(odd >> 16));
+			nan |= ((word[i] & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u;
+		}
+		w[0] = nan ? NAN : w[0];
+	}
+};
+
 /* Element i of floats of a type known only at run time. */
 static __device__ __forceinline__ float hr_load_float(const void *p, int type, int64_t i)
 {
@@ -90,14 +121,36 @@ static __device__ __forceinline__ float hr_load_float(const void *p, int type, i
 		return hr_float<HR_TYPE_F32>::load(at + 4 * i);
 	case HR_TYPE_F16:
 		return hr_float<HR_TYPE_F16>::load(at + 2 * i);
+	case HR_TYPE_F8_E4M3:
+		return hr_float<HR_TYPE_F8_E4M3>::load(at + i);
 	default:
 		return hr_float<HR_TYPE_BF16>::load(at + 2 * i);
 	}
 }
 
-static inline bool hr_is_float(enum hr_type type)
+/* Scales of f8, see struct hr_scale. */
+struct hr_scale_table {
+	const void *data;
+	int         type, rows, cols, skip;
+	int         n; /* for one row */
+};
+
+static inline hr_scale_table hr_scales_of(const struct hr_weight *w)
 {
-	return type == HR_TYPE_F32 || type == HR_TYPE_F16 || type == HR_TYPE_BF16;
+	const struct hr_scale *s = &w->scale;
+	hr_scale_table         t = {s->data, s->type, s->rows, s->cols, s->skip, 0};
+	t.n = s->rows ? (int)hr_div_up(w->cols, s->cols) : 0;
+	return t;
+}
+
+/* Where those of a row begin, then the one of column k. */
+static __device__ __forceinline__ int64_t hr_scale_row(const hr_scale_table &t, int64_t row)
+{
+	return t.rows ? (row + t.skip) / t.rows * t.n : 0;
+}
+static __device__ __forceinline__ float hr_scale_at(const hr_scale_table &t, int64_t begin, int k)
+{
+	return t.rows ? hr_load_float(t.data, t.type, begin + (t.n > 1 ? k / t.cols : 0)) : 1.0f;
 }
 
 /* ---- Block types ---- */

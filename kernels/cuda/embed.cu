@@ -13,13 +13,17 @@ struct embed_args {
 	float          scale;
 	int            type, cols;
 	const int32_t *ids;
+	hr_scale_table scales;
 };
 
 static __global__ void embed_float_kernel(embed_args a)
 {
 	const uint8_t *row = a.table + (size_t)a.ids[blockIdx.x] * a.row_bytes;
-	for (int i = (int)threadIdx.x; i < a.cols; i += THREADS)
-		a.y[(int64_t)blockIdx.x * a.cols + i] = a.scale * hr_load_float(row, a.type, i);
+	int64_t        scales = hr_scale_row(a.scales, a.ids[blockIdx.x]);
+	for (int i = (int)threadIdx.x; i < a.cols; i += THREADS) {
+		float v = hr_load_float(row, a.type, i) * hr_scale_at(a.scales, scales, i);
+		a.y[(int64_t)blockIdx.x * a.cols + i] = a.scale * v;
+	}
 }
 
 template <int TYPE> static __global__ void embed_block_kernel(embed_args a)
@@ -44,7 +48,7 @@ static void (*kernel_of(enum hr_type type))(embed_args)
 		HR_BLOCK_TYPES(HR_X)
 #undef HR_X
 	}
-	return hr_is_float(type) ? embed_float_kernel : NULL;
+	return hr_type_is_float(type) ? embed_float_kernel : NULL;
 }
 
 int hr__cuda_embed(struct hr_ops *ops, struct hr_stream *stream, float *y, const struct hr_weight *table,
@@ -52,12 +56,13 @@ int hr__cuda_embed(struct hr_ops *ops, struct hr_stream *stream, float *y, const
 {
 	(void)ops;
 	size_t row_bytes = hr_type_row_bytes(hr_type_info(table->type), (uint64_t)table->cols);
-	if (n < 0 || table->cols < 1 || !row_bytes)
+	if (n < 0 || !hr_weight_is_valid(table))
 		return HR_EINVAL;
 	if (!kernel_of(table->type))
 		return HR_EUNSUPPORTED;
 	if (!n)
 		return 0;
-	embed_args a = {y, (const uint8_t *)table->data, row_bytes, scale, table->type, table->cols, ids};
+	embed_args a = {y,   (const uint8_t *)table->data, row_bytes, scale, table->type, table->cols,
+	                ids, hr_scales_of(table)};
 	return hr_cuda_launch(stream, "embed", kernel_of(table->type), dim3((unsigned)n), dim3(THREADS), 0, a);
 }

@@ -1,9 +1,9 @@
 /* Products for many tokens, by cuBLAS, with f32 sums: y[t][r] (+)= sum_k W[r][k] x[t][k].
  *
  * cuBLAS multiplies what has one type: x is rounded to the weights' 16 bits first (f16
- * saturates), bf16 for bf16 weights and f16 for f16 and all block types, whose weights are
- * decoded to it, some rows at a time, into the workspace. f32 weights are multiplied in f32,
- * not TF32. So are weights of any type that do not lie at 16 bytes copied by rows.
+ * saturates), bf16 for bf16 weights and f16 for f16, f8 and all block types, whose weights are
+ * decoded to it (f8 times its scale), some rows at a time, into the workspace. f32 weights are multiplied in
+ * f32, not TF32. So are weights of any type that do not lie at 16 bytes copied by rows.
  *
  * To cuBLAS, whose matrices stand on end, y is [n_tokens columns][rows] = op(W) op(x):
  * W transposed with cols as its leading dimension (or as it is, when it is stored by columns, and
@@ -70,6 +70,16 @@ static __global__ void decode_float_kernel(OUT *y, const uint8_t *w, int64_t inn
 		store(y + i, hr_float<TYPE>::load(w + (i / inner * stride + i % inner) * hr_float<TYPE>::BYTES));
 }
 
+/* f8, by rows. */
+template <typename OUT>
+static __global__ void decode_f8_kernel(OUT *y, const uint8_t *w, hr_scale_table scales, int cols, int64_t n)
+{
+	int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+	if (i < n)
+		store(y + i, hr_float<HR_TYPE_F8_E4M3>::load(w + i) *
+		                 hr_scale_at(scales, hr_scale_row(scales, i / cols), (int)(i % cols)));
+}
+
 /* n weights; a thread does 32. */
 template <int TYPE, typename OUT>
 static __global__ void decode_block_kernel(OUT *y, const uint8_t *w, int64_t n)
@@ -112,6 +122,11 @@ static int decode(struct hr_stream *stream, void *y, const struct hr_weight *w)
 		return decode_float<HR_TYPE_F16, __half>(stream, y, w);
 	case HR_TYPE_BF16:
 		return decode_float<HR_TYPE_BF16, __nv_bfloat16>(stream, y, w);
+	case HR_TYPE_F8_E4M3:
+		return hr_cuda_launch(stream, "decode", decode_f8_kernel<__half>,
+		                      blocks_for((int64_t)w->rows * w->cols), dim3(THREADS), 0, (__half *)y,
+		                      (const uint8_t *)w->data, hr_scales_of(w), (int)w->cols,
+		                      (int64_t)w->rows * w->cols);
 #define HR_X(TYPE, ...)                                                                                      \
 	case TYPE:                                                                                               \
 		return hr_cuda_launch(stream, "decode", decode_block_kernel<TYPE, __half>,                           \
@@ -209,7 +224,7 @@ static bool is_direct(const struct hr_weight *w, size_t row_bytes)
 {
 	if (w->column_stride)
 		return (uintptr_t)w->data % hr_type_info(w->type)->block_bytes == 0;
-	return hr_is_float(w->type) && (uintptr_t)w->data % 16 == 0 && row_bytes % 16 == 0;
+	return hr_type_is_plain(w->type) && (uintptr_t)w->data % 16 == 0 && row_bytes % 16 == 0;
 }
 
 static int multiply_all(struct hr_ops *ops, struct hr_stream *stream, const struct hr_matmul *p,
@@ -225,6 +240,7 @@ static int multiply_all(struct hr_ops *ops, struct hr_stream *stream, const stru
 		from.rows = p->w.rows - row < step ? p->w.rows - row : step;
 		from.data = (const uint8_t *)p->w.data +
 		            (size_t)row * (from.column_stride ? hr_type_info(from.type)->block_bytes : row_bytes);
+		from.scale.skip += row;
 		if (!direct)
 			rc = decode(stream, tile, &from);
 		from.data = direct ? from.data : tile;

@@ -1,15 +1,13 @@
 /* Products: checks shapes and chooses the way, by the weights' type and the number of
  * tokens alone.
  *
- *     f32, f16, bf16    up to 8 tokens: matvec_float.cu, matvec_columns.cu; more: cuBLAS
+ *     float types       up to 8 tokens: matvec_float.cu, matvec_columns.cu; more: cuBLAS
  *     block types       up to 32 tokens: matvec_quant.cu, 8 at a time; more: cuBLAS
  *
  * Reading quantised weights four times costs what decoding them once to 16 bits, writing that
  * and reading it again does. Products of one type go in one launch: on a small matrix half
  * of the time is the beginning and the end of the launch. */
 #include "kernels/cuda/ops.h"
-
-static bool is_float(enum hr_type type) { return hr_type_info(type)->block_elems == 1; }
 
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
@@ -23,18 +21,14 @@ size_t hr__cuda_matmul_scratch_bytes(int32_t max_tokens, int32_t max_rows, int32
 
 static bool is_valid(const struct hr_matmul *p, int32_t cols)
 {
-	if (p->w.rows < 1 || p->w.cols != cols || cols < 1 || p->y_stride < p->w.rows)
+	if (!hr_weight_is_valid(&p->w) || p->w.cols != cols || p->y_stride < p->w.rows)
 		return false;
-	if (!hr_type_row_bytes(hr_type_info(p->w.type), (uint64_t)cols))
-		return false;
-	if (p->w.column_stride && (!is_float(p->w.type) || p->w.column_stride < p->w.rows))
-		return false;
-	return !p->bias.data || (is_float(p->bias.type) && p->bias.cols == p->w.rows);
+	return !p->bias.data || (hr_type_is_plain(p->bias.type) && p->bias.cols == p->w.rows);
 }
 
 static bool is_small(const struct hr_matmul *p, int32_t n_tokens)
 {
-	return n_tokens <= (is_float(p->w.type) ? HR_CUDA_FEW_TOKENS : HR_CUDA_QUANT_TOKENS);
+	return n_tokens <= (hr_type_is_float(p->w.type) ? HR_CUDA_FEW_TOKENS : HR_CUDA_QUANT_TOKENS);
 }
 
 /* Products of one type, which is_small(). */
@@ -43,7 +37,7 @@ static int multiply_same(struct hr_ops *ops, struct hr_stream *stream, const str
 {
 	if (products[0].w.column_stride)
 		return hr__cuda_matvec_columns(stream, products, n, x, n_tokens);
-	if (is_float(products[0].w.type))
+	if (hr_type_is_float(products[0].w.type))
 		return hr__cuda_matvec_float(stream, products, n, x, n_tokens);
 	int rc = 0;
 	for (int32_t t = 0; !rc && t < n_tokens; t += HR_CUDA_FEW_TOKENS) {
@@ -70,7 +64,7 @@ static int multiply_small(struct hr_ops *ops, struct hr_stream *stream, const st
 	int32_t cols = products[0].w.cols;
 	bool    all_float = true;
 	for (int i = 0; i < n; i++)
-		all_float = all_float && is_float(products[i].w.type);
+		all_float = all_float && hr_type_is_float(products[i].w.type);
 	int rc = 0;
 	if (!all_float && hr__cuda_scratch_bytes(ops) < hr__cuda_quant_bytes(n_tokens, cols))
 		return HR_EINVAL;
@@ -97,7 +91,7 @@ int hr__cuda_matmul(struct hr_ops *ops, struct hr_stream *stream, const struct h
 		const struct hr_matmul *p = &products[i];
 		if (!is_valid(p, products[0].w.cols))
 			return HR_EINVAL;
-		if (!is_float(p->w.type) && !hr__cuda_quant_has(p->w.type))
+		if (!hr_type_is_float(p->w.type) && !hr__cuda_quant_has(p->w.type))
 			return HR_EUNSUPPORTED;
 		if (is_small(p, n_tokens))
 			small[n_small++] = *p;

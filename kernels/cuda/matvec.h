@@ -16,6 +16,7 @@ struct hr_matvec_product {
 	int            column_stride; /* elements; 0: by rows */
 	int            first_block;
 	bool           add;
+	hr_scale_table scales;
 };
 
 struct hr_matvec_products {
@@ -41,6 +42,7 @@ static inline hr_matvec_products hr_matvec_list(const struct hr_matmul *products
 		list.p[i].rows = m->w.rows;
 		list.p[i].column_stride = m->w.column_stride;
 		list.p[i].add = m->add;
+		list.p[i].scales = hr_scales_of(&m->w);
 		list.p[i].first_block = list.n_blocks;
 		list.n_blocks += (int)hr_div_up(m->w.rows, rows_per_block);
 	}

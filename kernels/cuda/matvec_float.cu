@@ -1,5 +1,5 @@
-/* y[t][r] (+)= sum_k W[r][k] x[t][k] + bias[r] for 1 to 8 tokens, weights in f32, f16 or
- * bf16. One reading of the weights is all that matters: 2 rows * cols bytes in f16.
+/* y[t][r] (+)= sum_k W[r][k] x[t][k] + bias[r] for 1 to 8 tokens, weights in f32, f16, bf16
+ * or f8. One reading of the weights is all that matters: 2 rows * cols bytes in f16.
  *
  * A warp does R rows (2, or 4 from 3 tokens on, so that an x that was loaded serves more
  * weights). A lane takes 16 bytes of weights at 16 * (lane + 32 i): loads are whole lines,
@@ -13,7 +13,10 @@
  * hr_warp_sum()'s tree. The same lanes take the same elements in the same order wherever rows
  * begin: at 16 bytes; at 8, as half of all safetensors files have it, in two loads for one;
  * anywhere, in five. Only rows that are no multiple of 16 bytes long (or an x that does not begin at 16)
- * are loaded element by element. */
+ * are loaded element by element.
+ *
+ * f8: the 16 weights of a load have a sum of their own, which is added times their scale. Where they don't
+ * share one, a warp does a row, and a lane every 32nd element. */
 #include "kernels/cuda/matvec.h"
 
 enum { WARPS = 4 };
@@ -44,8 +47,11 @@ static __device__ __forceinline__ void convert(const uint4 &raw, const uint8_t *
 		hr_float<TYPE>::words(raw, w);
 	} else {
 #pragma unroll
-		for (int i = 0; i < E; i++)
+		for (int i = 0; i < E; i++) {
 			w[i] = k + i < cols ? hr_float<TYPE>::load(row + (size_t)(k + i) * hr_float<TYPE>::BYTES) : 0.0f;
+			if (TYPE == HR_TYPE_F8_E4M3)
+				w[i] /= HR_F8_SHIFT;
+		}
 	}
 }
 
@@ -78,6 +84,10 @@ static __global__ void __launch_bounds__(WARPS *HR_WARP)
 	const uint8_t *rows[R];
 	float          sums[T * R];
 	hr_matvec_begin<T, R>(p, first, rows, sums);
+	int64_t scales[R];
+#pragma unroll
+	for (int r = 0; r < R; r++)
+		scales[r] = hr_scale_row(p.scales, first + r < p.rows ? first + r : first);
 
 	for (int begin = lane * E; begin < cols; begin += U * STEP) {
 		uint4 raw[U][R];
@@ -90,22 +100,28 @@ static __global__ void __launch_bounds__(WARPS *HR_WARP)
 #pragma unroll
 		for (int u = 0; u < U; u++) {
 			int   k = begin + u * STEP;
-			float w[R][E], v[E];
+			float w[R][E], v[E], scale[R];
 			if (k >= cols)
 				break;
 #pragma unroll
-			for (int r = 0; r < R; r++)
+			for (int r = 0; r < R; r++) {
 				convert<TYPE, AT>(raw[u][r], rows[r], k, cols, w[r]);
+				if (TYPE == HR_TYPE_F8_E4M3)
+					scale[r] = hr_scale_at(p.scales, scales[r], k) * HR_F8_SHIFT;
+			}
 #pragma unroll
 			for (int t = 0; t < T; t++) {
 				if (t >= n_tokens)
 					break;
 				load_x<AT>(x + (int64_t)t * cols, k, cols, v);
 #pragma unroll
-				for (int r = 0; r < R; r++)
+				for (int r = 0; r < R; r++) {
+					float sum = TYPE == HR_TYPE_F8_E4M3 ? 0.0f : sums[t * R + r];
 #pragma unroll
 					for (int i = 0; i < E; i++)
-						sums[t * R + r] = fmaf(w[r][i], v[i], sums[t * R + r]);
+						sum = fmaf(w[r][i], v[i], sum);
+					sums[t * R + r] = TYPE == HR_TYPE_F8_E4M3 ? fmaf(scale[r], sum, sums[t * R + r]) : sum;
+				}
 			}
 		}
 	}
@@ -123,6 +139,33 @@ static int alignment(const hr_matvec_products *list, const float *x)
 	if ((uintptr_t)x % 16 || list->cols % 4 || lengths % 16)
 		return ELEMENTS;
 	return begins % 16 == 0 ? AT_16 : begins % 8 == 0 ? AT_8 : ANYWHERE;
+}
+
+template <int T>
+static __global__ void __launch_bounds__(WARPS *HR_WARP)
+    matvec_f8_kernel(hr_matvec_products list, const float *x, int n_tokens)
+{
+	hr_matvec_product p = hr_matvec_product_of(list, (int)blockIdx.x);
+	int               lane = (int)threadIdx.x % HR_WARP;
+	int               row = ((int)blockIdx.x - p.first_block) * WARPS + (int)threadIdx.x / HR_WARP;
+	if (row >= p.rows)
+		return;
+	const uint8_t *codes = p.w + (size_t)row * p.row_bytes;
+	int64_t        scales = hr_scale_row(p.scales, row);
+	float          sums[T] = {};
+	for (int k = lane; k < list.cols; k += HR_WARP) {
+		float w = hr_float<HR_TYPE_F8_E4M3>::load(codes + k) * hr_scale_at(p.scales, scales, k);
+#pragma unroll
+		for (int t = 0; t < T; t++)
+			if (t < n_tokens)
+				sums[t] = fmaf(w, x[(int64_t)t * list.cols + k], sums[t]);
+	}
+#pragma unroll
+	for (int t = 0; t < T; t++) {
+		float sum = hr_warp_sum(sums[t]);
+		if (lane == 0 && t < n_tokens)
+			hr_matvec_write(p, row, t, sum);
+	}
 }
 
 template <int TYPE, int T>
@@ -149,6 +192,28 @@ static int launch_for(struct hr_stream *stream, const struct hr_matmul *products
 	return f(stream, products, n_products, x, n_tokens);
 }
 
+/* Those whose loads have one scale, then the others. */
+static int launch_f8(struct hr_stream *stream, const struct hr_matmul *products, int n, const float *x,
+                     int32_t n_tokens)
+{
+	struct hr_matmul whole[HR_CUDA_PRODUCTS], odd[HR_CUDA_PRODUCTS];
+	int              n_whole = 0, n_odd = 0, rc = 0;
+	for (int i = 0; i < n; i++) {
+		const struct hr_weight *w = &products[i].w;
+		if (!w->scale.rows || w->scale.cols >= w->cols || w->scale.cols % 16 == 0)
+			whole[n_whole++] = products[i];
+		else
+			odd[n_odd++] = products[i];
+	}
+	if (n_whole)
+		rc = launch_for<HR_TYPE_F8_E4M3>(stream, whole, n_whole, x, n_tokens);
+	if (rc || !n_odd)
+		return rc;
+	hr_matvec_products list = hr_matvec_list(odd, n_odd, WARPS, 0);
+	return hr_cuda_launch(stream, "matvec_f8", matvec_f8_kernel<HR_CUDA_FEW_TOKENS>,
+	                      dim3((unsigned)list.n_blocks), dim3(WARPS * HR_WARP), 0, list, x, (int)n_tokens);
+}
+
 int hr__cuda_matvec_float(struct hr_stream *stream, const struct hr_matmul *products, int n_products,
                           const float *x, int32_t n_tokens)
 {
@@ -157,6 +222,8 @@ int hr__cuda_matvec_float(struct hr_stream *stream, const struct hr_matmul *prod
 		return launch_for<HR_TYPE_F32>(stream, products, n_products, x, n_tokens);
 	case HR_TYPE_F16:
 		return launch_for<HR_TYPE_F16>(stream, products, n_products, x, n_tokens);
+	case HR_TYPE_F8_E4M3:
+		return launch_f8(stream, products, n_products, x, n_tokens);
 	default:
 		return launch_for<HR_TYPE_BF16>(stream, products, n_products, x, n_tokens);
 	}

@@ -49,7 +49,8 @@ static int launch(struct hr_stream *stream, const char *name, void (*kernel)(nor
 {
 	if (n < 0 || a->cols < 1)
 		return HR_EINVAL;
-	if (!hr_is_float((enum hr_type)a->w_type) || (a->bias && !hr_is_float((enum hr_type)a->bias_type)))
+	if (!hr_type_is_plain((enum hr_type)a->w_type) ||
+	    (a->bias && !hr_type_is_plain((enum hr_type)a->bias_type)))
 		return HR_EUNSUPPORTED;
 	if (!n)
 		return 0;

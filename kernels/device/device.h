@@ -126,7 +126,7 @@ int hr_device_host_open(struct hr_device **out, const struct hr_device_host_opti
  * thing on the stream begins when all are done. `args` (<= HR_HOST_ARGS_MAX
  * bytes) is copied. fn must give the same bits whatever the division.
  */
-#define HR_HOST_ARGS_MAX 512
+#define HR_HOST_ARGS_MAX 640
 typedef void (*hr_host_kernel)(const void *args, int64_t begin, int64_t end);
 int hr_host_launch(struct hr_stream *stream, hr_host_kernel fn, const void *args, size_t args_bytes,
                    int64_t n_items, int64_t grain);

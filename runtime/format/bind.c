@@ -71,7 +71,7 @@ static int check_type(const struct binding *b, const struct hr_role *role, const
 		return hr__fail(b->err, HR_EUNSUPPORTED,
 		                "%s: tensor '%s' has the type %s; only f32 is supported for it.", file_of(b, t),
 		                t->name, type->name);
-	if (!role->rows && type->block_elems != 1)
+	if (!role->rows && !hr_type_is_plain(t->type))
 		return hr__fail(
 		    b->err, HR_EUNSUPPORTED,
 		    "%s: tensor '%s' has the quantized type %s; norms and biases must be f32, f16 or bf16.",
@@ -108,7 +108,7 @@ static int add_view(struct binding *b, const struct hr_role *role, int index, in
 	struct hr_tensor           view = *t, *items;
 	uint64_t before = role->before ? hr_dim_size(role->before, h) : 0, rows = hr_dim_size(role->rows, h);
 	if (role->hf_by_columns && !b->c->is_gguf) {
-		if (type->block_elems != 1 || hr_type_is_source(t->type))
+		if (!hr_type_is_plain(t->type))
 			return hr__fail(b->err, HR_EUNSUPPORTED,
 			                "%s: tensor '%s' has the type %s, which can't be read by columns.", file_of(b, t),
 			                t->name, type->name);
@@ -123,6 +123,7 @@ static int add_view(struct binding *b, const struct hr_role *role, int index, in
 		view.shape[0] = role->rows ? rows : hr_dim_size(role->cols, h);
 		view.offset += before * row_bytes;
 		view.bytes = view.shape[0] * row_bytes;
+		view.scales.skip += before;
 	}
 	view.name = strdup(t->name);
 	items = reallocarray(b->views.items, (size_t)b->views.n + 1, sizeof *items);
@@ -265,7 +266,7 @@ static int refuse_leftovers(const struct binding *b)
 
 static void sum_up(const struct binding *b)
 {
-	uint64_t bytes[HR_TYPE_COUNT_WITH_SOURCES] = {0};
+	uint64_t bytes[HR_TYPE_COUNT] = {0};
 	int      most = 0;
 	for (int i = 0; i < b->list->n; i++) {
 		const struct hr_tensor *t = &b->list->items[i];
@@ -276,10 +277,9 @@ static void sum_up(const struct binding *b)
 			elems *= t->shape[k];
 		b->c->n_params += elems;
 		b->c->weight_bytes += t->bytes;
-		b->c->only_read |= hr_type_is_source(t->type);
 		bytes[t->type] += t->bytes;
 	}
-	for (int i = 1; i < HR_TYPE_COUNT_WITH_SOURCES; i++)
+	for (int i = 1; i < HR_TYPE_COUNT; i++)
 		if (bytes[i] > bytes[most])
 			most = i;
 	snprintf(b->c->dtype, sizeof b->c->dtype, "%s", hr_type_info(most)->name);

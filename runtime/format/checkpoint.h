@@ -17,6 +17,7 @@ struct hr_scales {
 	uint64_t              offset;
 	enum hr_type          type;
 	uint64_t              rows, cols;
+	uint64_t              skip; /* rows of the first block that stand before a view */
 };
 
 /* A tensor in a file. shape is row-major, slowest dimension first (GGUF's order
@@ -163,7 +164,6 @@ struct hr_checkpoint {
 	uint64_t        n_params;
 	uint64_t        weight_bytes;
 	char            dtype[16]; /* of most weight bytes: "q4_1" */
-	bool            only_read; /* some weights have a source type (HR_SOURCE_TYPES): convert them first */
 };
 
 /* Open a GGUF file (its first shard when split) or a Hugging Face directory.

@@ -5,7 +5,8 @@
  * all, a row, or a block (of DeepSeek, 128 x 128, with smaller ones at the edges). A matrix without scales is
  * just its elements.
  *
- * Scales are no weights. They become a part of their matrix, and those of activations and of the KV cache are
+ * Scales are no weights. They become a part of their matrix, which layout.c places them next to, and those of
+ * activations and of the KV cache are
  * dropped: they serve kernels that compute in 8 bits, while here floats are computed with. So the families'
  * tables know nothing of f8, and a scale that belongs to no f8 matrix is refused there like any other
  * leftover. */
@@ -113,7 +114,12 @@ static int attach(struct hr_tensor *t, const struct hr_tensor *s, const struct h
 	uint64_t rows = t->shape[0], cols = t->shape[t->n_dims - 1];
 	uint64_t high = n_blocks(rows, block->rows), wide = n_blocks(cols, block->cols);
 	bool     is_matrix = t->n_dims == 2 && s->n_dims == 2;
-	t->scales = (struct hr_scales){s->file, s->offset, s->type, rows, cols};
+	if (!hr_type_is_plain(s->type))
+		return hr__fail(err, HR_EUNSUPPORTED,
+		                "%s: the scales '%s' have the type %s; supported are f32, f16 and bf16.",
+		                s->file ? s->file->path : path, s->name, hr_type_info(s->type)->name);
+	t->scales =
+	    (struct hr_scales){.file = s->file, .offset = s->offset, .type = s->type, .rows = rows, .cols = cols};
 	if (s->bytes == hr_type_info(s->type)->block_bytes)
 		return 0;
 	t->scales.rows = 1;
@@ -196,4 +202,29 @@ int hr__f8_attach_scales(struct hr_tensor_list *list, const struct hr_f8_block *
 		drop(list, gone);
 	free(gone);
 	return rc;
+}
+
+int hr__f8_scale_row(const struct hr_tensor *t, uint64_t row, float *x, uint64_t cols, struct hr_error *err)
+{
+	enum { MOST = 64 };
+	const struct hr_scales    *s = &t->scales;
+	const struct hr_type_info *type = hr_type_info(s->type);
+	uint64_t                   n = (cols + s->cols - 1) / s->cols,
+	         place = s->offset + (row + s->skip) / s->rows * n * type->block_bytes;
+	uint8_t raw[MOST * sizeof(float)];
+	float   scales[MOST];
+	for (uint64_t b = 0; b < n; b++) {
+		if (b % MOST == 0) {
+			size_t m = (size_t)(n - b < MOST ? n - b : MOST);
+			int    rc =
+			    hr_file_read_exact(s->file, place + b * type->block_bytes, raw, m * type->block_bytes, err);
+			if (rc)
+				return rc;
+			type->to_f32(raw, scales, m);
+		}
+		uint64_t end = cols - b * s->cols < s->cols ? cols : (b + 1) * s->cols;
+		for (uint64_t i = b * s->cols; i < end; i++)
+			x[i] *= scales[b % MOST];
+	}
+	return 0;
 }

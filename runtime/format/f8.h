@@ -19,4 +19,7 @@ int hr__f8_read_config(struct hr_f8_block *out, const struct hr_json *config, st
 int hr__f8_attach_scales(struct hr_tensor_list *list, const struct hr_f8_block *block, const char *path,
                          struct hr_error *err);
 
+/* Multiply row `row` of t, which has scales, as f32 by them: x[cols]. HR_EIO and the like. */
+int hr__f8_scale_row(const struct hr_tensor *t, uint64_t row, float *x, uint64_t cols, struct hr_error *err);
+
 #endif

@@ -282,12 +282,12 @@ static int fail_type(const struct hr_source *s, const char *name, uint32_t id, s
 			return hr__fail(err, HR_EUNSUPPORTED,
 			                "%s: tensor '%s' has the type %s, which is not supported; supported are %s. "
 			                "Requantize the model to one of these.",
-			                s->path, name, foreign_types[i].name, hr__type_list());
+			                s->path, name, foreign_types[i].name, hr__gguf_type_list());
 	return hr__fail(
 	    err, HR_EUNSUPPORTED,
 	    "%s: tensor '%s' has the unknown type id %u; supported are %s. Requantize the model to one of "
 	    "these.",
-	    s->path, name, id, hr__type_list());
+	    s->path, name, id, hr__gguf_type_list());
 }
 
 /* Everything but the offset's meaning, which the data's beginning decides. */

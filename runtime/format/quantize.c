@@ -40,12 +40,9 @@ static double bits(enum hr_type type)
 int hr__quantize_check(const struct hr_checkpoint *c, const struct hr_mix *mix, bool allow_requantize,
                        struct hr_error *err)
 {
-	int                        from = hr_type_of_name(c->dtype);
-	enum hr_type               type = (enum hr_type)from;
+	enum hr_type               type = (enum hr_type)hr_type_of_name(c->dtype);
 	const struct hr_type_info *to = hr_type_info(mix->type);
-	if (from < 0) /* a source type is always converted */
-		return 0;
-	if (hr_type_info(type)->block_elems == 1 || type == mix->type || allow_requantize)
+	if (hr_type_is_float(type) || type == mix->type || allow_requantize)
 		return 0;
 	if (bits(mix->type) >= bits(type))
 		return hr__fail(

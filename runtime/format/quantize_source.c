@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "runtime/family/family.h"
+#include "runtime/format/f8.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -140,7 +141,8 @@ static int add_weight(const struct listing *l, const struct hr_role *role, const
 		o->shape[0] -= o->first_row;
 		set_rows(o);
 	}
-	o->type = stays_float && hr_type_info(o->source->type)->block_elems == 1 ? HR_TYPE_F32 : o->source->type;
+	bool has_no_id = hr_type_info(o->source->type)->gguf_id < 0;
+	o->type = has_no_id || (stays_float && hr_type_is_float(o->source->type)) ? HR_TYPE_F32 : o->source->type;
 	return 0;
 }
 
@@ -295,31 +297,6 @@ static int read_columns(const struct hr_output *o, uint64_t first, uint64_t n, u
 	return 0;
 }
 
-/* Multiply a row of the source by its scales. */
-static int scale_row(const struct hr_tensor *t, uint64_t row, float *x, uint64_t cols, struct hr_error *err)
-{
-	enum { MOST = 64 };
-	const struct hr_scales    *s = &t->scales;
-	const struct hr_type_info *type = hr_type_info(s->type);
-	uint64_t n = (cols + s->cols - 1) / s->cols, place = s->offset + row / s->rows * n * type->block_bytes;
-	uint8_t  raw[MOST * sizeof(float)];
-	float    scales[MOST];
-	for (uint64_t b = 0; b < n; b++) {
-		if (b % MOST == 0) {
-			size_t m = (size_t)(n - b < MOST ? n - b : MOST);
-			int    rc =
-			    hr_file_read_exact(s->file, place + b * type->block_bytes, raw, m * type->block_bytes, err);
-			if (rc)
-				return rc;
-			type->to_f32(raw, scales, m);
-		}
-		uint64_t end = cols - b * s->cols < s->cols ? cols : (b + 1) * s->cols;
-		for (uint64_t i = b * s->cols; i < end; i++)
-			x[i] *= scales[b % MOST];
-	}
-	return 0;
-}
-
 int hr__output_read(const struct hr_output *o, uint64_t first, uint64_t n, void *raw, float *out,
                     struct hr_error *err)
 {
@@ -333,7 +310,7 @@ int hr__output_read(const struct hr_output *o, uint64_t first, uint64_t n, void 
 		if (!rc)
 			hr_type_info(o->source->type)->to_f32(raw, out, (size_t)(n * o->cols));
 		for (uint64_t r = 0; r < n && !rc && o->source->scales.file; r++)
-			rc = scale_row(o->source, source_row(o, first + r), out + r * o->cols, o->cols, err);
+			rc = hr__f8_scale_row(o->source, source_row(o, first + r), out + r * o->cols, o->cols, err);
 	}
 	for (uint64_t i = 0; i < n * o->cols && !rc && o->shift != 0; i++)
 		out[i] += o->shift;

@@ -226,12 +226,12 @@ int hr_synth(const char *path, const char *like, const char *type, uint64_t seed
 {
 	if (!path || !*path || !like || !type)
 		return hr__fail(err, HR_EINVAL, "A path, a shape and a type are needed; shapes are %s, types %s.",
-		                hr_synth_shapes(), hr__type_list());
+		                hr_synth_shapes(), hr__gguf_type_list());
 	struct synth s = {.path = path, .seed = seed, .progress = progress, .user = user, .err = err};
 	int          type_id = hr_type_of_name(type);
-	if (type_id < 0)
-		return hr__fail(err, HR_EINVAL, "The weight type '%s' is unknown; known are %s.", type,
-		                hr__type_list());
+	if (type_id < 0 || hr_type_info((enum hr_type)type_id)->gguf_id < 0)
+		return hr__fail(err, HR_EINVAL, "The weight type '%s' is none of a GGUF; there are %s.", type,
+		                hr__gguf_type_list());
 	s.type = type_id;
 	s.shape = hr__synth_find_shape(like);
 	if (!s.shape)

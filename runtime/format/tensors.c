@@ -21,10 +21,18 @@ const char *hr__type_list(void)
 	return list + 2;
 }
 
+const char *hr__gguf_type_list(void)
+{
+#define HR_X(id, name, gguf, st, elems, bytes) ", " name
+	static const char list[] = HR_PLAIN_TYPES(HR_X) HR_BLOCK_TYPES(HR_X);
+#undef HR_X
+	return list + 2;
+}
+
 const char *hr__safetensors_type_list(void)
 {
 #define HR_X(id, name, gguf, st, elems, bytes) ", " st
-	static const char list[] = HR_FLOAT_TYPES(HR_X) HR_SOURCE_TYPES(HR_X);
+	static const char list[] = HR_FLOAT_TYPES(HR_X);
 #undef HR_X
 	return list + 2;
 }

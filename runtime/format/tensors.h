@@ -28,7 +28,8 @@ int hr__tensors_find(const struct hr_tensor_list *list, const char *name);
 
 /* "f32, f16, ...": the types of HR_TYPES. */
 const char *hr__type_list(void);
-/* "F32, F16, BF16, F8_E4M3": how safetensors spells those of them that it has, and the source types. */
+const char *hr__gguf_type_list(void); /* those of them that GGUF has */
+/* "F32, F16, BF16, F8_E4M3": how safetensors spells those that it has. */
 const char *hr__safetensors_type_list(void);
 
 #endif

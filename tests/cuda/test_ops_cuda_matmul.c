@@ -4,7 +4,7 @@
  *
  * Tolerances, of size = sum |w x|: 1e-5 for sums in f32; with block types and few tokens half a
  * step of the 16-bit activations more, sum |w| d / 2; on the way through cuBLAS 2^-11 for what is
- * rounded to f16 (activations, and weights of block types), 2^-8 for bf16. */
+ * rounded to f16 (activations, and weights of f8 and block types), 2^-8 for bf16. */
 #include "base/mem.h"
 #include "ops_cuda_testing.h"
 
@@ -24,7 +24,7 @@ static bool is_block(const struct trial *t) { return hr_type_info(t->m.w.type)->
 /* What may be wrong with element (token, r). */
 static double tolerance(const struct trial *t, const float *w, const float *x, double size)
 {
-	bool   few = t->n_tokens <= (is_block(t) ? 32 : 8);
+	bool few = t->n_tokens <= (is_block(t) ? 32 : 8), rounded = is_block(t) || t->m.w.type == HR_TYPE_F8_E4M3;
 	double bound = 1e-5 * size + 1e-7;
 	for (int32_t k = 0; few && is_block(t) && k < t->m.w.cols; k += BLOCK) {
 		double largest = 0, sum = 0;
@@ -36,7 +36,9 @@ static double tolerance(const struct trial *t, const float *w, const float *x, d
 	}
 	if (few || t->m.w.type == HR_TYPE_F32)
 		return bound;
-	return bound + size * (t->m.w.type == HR_TYPE_BF16 ? 0x1p-8 : is_block(t) ? 0x1p-10 : 0x1p-11);
+	if (t->m.w.type == HR_TYPE_F8_E4M3) /* which f16 has no smaller numbers for */
+		bound += t->m.w.cols * 0x1p-25;
+	return bound + size * (t->m.w.type == HR_TYPE_BF16 ? 0x1p-8 : rounded ? 0x1p-10 : 0x1p-11);
 }
 
 static void check_element(const struct trial *t, int32_t token, int32_t r)
@@ -81,13 +83,30 @@ static void *turned(const void *data, size_t elem, size_t rows, size_t cols, siz
 	return columns;
 }
 
+/* Scales of the sharing that `variant` says; `host` is the matrix there. */
+static void put_scales(struct gpu *g, struct hr_weight *w, const void *host, int variant, float *values,
+                       uint32_t *seed)
+{
+	struct hr_weight at_host = *w;
+	struct hr_scale  scale = random_sharings[variant % N_RANDOM_SHARINGS];
+	size_t   n = count_scales(&scale, w->rows, w->cols), bytes = n * hr_type_info(scale.type)->block_bytes;
+	uint8_t *data = malloc(bytes + 1);
+	random_scales(scale.type, data, n, seed);
+	at_host.data = host;
+	at_host.scale = w->scale = scale;
+	at_host.scale.data = data;
+	weight_to_f32(&at_host, values);
+	w->scale.data = gpu_put(g, data, bytes, (size_t)(variant % 3));
+	free(data);
+}
+
 static void put_weights(struct gpu *g, struct trial *t, enum hr_type type, int32_t rows, int32_t cols,
                         int variant, bool by_columns, uint32_t *seed)
 {
 	const struct hr_type_info *info = hr_type_info(type);
 	size_t                     bytes = (size_t)rows * hr_type_row_bytes(info, (uint64_t)cols);
 	void                      *data = random_bytes(type, (size_t)rows * (size_t)cols, &t->w, seed);
-	t->m.w = (struct hr_weight){NULL, type, rows, cols, by_columns ? rows + variant % 2 : 0};
+	t->m.w = (struct hr_weight){NULL, type, rows, cols, by_columns ? rows + variant % 2 : 0, {0}};
 	if (by_columns) {
 		void *columns =
 		    turned(data, info->block_bytes, (size_t)rows, (size_t)cols, (size_t)t->m.w.column_stride);
@@ -96,6 +115,8 @@ static void put_weights(struct gpu *g, struct trial *t, enum hr_type type, int32
 		bytes = (size_t)cols * (size_t)t->m.w.column_stride * info->block_bytes;
 	}
 	t->m.w.data = gpu_put(g, data, bytes, (size_t)(variant % 3 ? variant % 5 : 0));
+	if (type == HR_TYPE_F8_E4M3)
+		put_scales(g, &t->m.w, data, variant, t->w, seed);
 	free(data);
 }
 
@@ -109,7 +130,7 @@ static void trial_init(struct gpu *g, struct trial *t, enum hr_type type, int32_
 	if (variant & 2) {
 		enum hr_type bias_type = (enum hr_type)(variant % 3);
 		void        *bias = random_bytes(bias_type, (size_t)rows, &t->bias, seed);
-		t->m.bias = (struct hr_weight){NULL, bias_type, 1, rows, 0};
+		t->m.bias = (struct hr_weight){NULL, bias_type, 1, rows, 0, {0}};
 		t->m.bias.data = gpu_put(g, bias, (size_t)rows * hr_type_info(bias_type)->block_bytes, 1);
 		free(bias);
 	}
@@ -154,13 +175,17 @@ static void values_of_every_type(void **state)
 			int32_t  cols = block > BLOCK
 			                    ? (shapes[i].cols + (int32_t)block - 1) / (int32_t)block * (int32_t)block
 			                    : shapes[i].cols - odd;
-			for (int by_columns = 0; cols <= MAX_COLS && by_columns <= (block == 1); by_columns++) {
-				struct trial t;
-				trial_init(&g, &t, (enum hr_type)type, shapes[i].rows, cols, shapes[i].n_tokens,
-				           (int)i + type, by_columns, &seed);
-				t.x = x;
-				check_trial(&g, &t);
-				trial_release(&g, &t);
+			for (int by_columns = 0; cols <= MAX_COLS && by_columns <= hr_type_is_plain((enum hr_type)type);
+			     by_columns++) {
+				int n_variants = type == HR_TYPE_F8_E4M3 ? N_RANDOM_SHARINGS : 1;
+				for (int k = 0; k < n_variants; k++) {
+					struct trial t;
+					trial_init(&g, &t, (enum hr_type)type, shapes[i].rows, cols, shapes[i].n_tokens,
+					           (int)i + type + k, by_columns, &seed);
+					t.x = x;
+					check_trial(&g, &t);
+					trial_release(&g, &t);
+				}
 			}
 		}
 	free(x);
@@ -172,21 +197,26 @@ static void values_of_every_type(void **state)
 enum { ROWS = 37, COLS = 1280, TOKENS = 32 };
 
 /* y[n][ROWS] of tokens first .. first + n - 1, with rows in two products, the first of `split`. */
-static void multiply(struct gpu *g, enum hr_type type, const void *bytes, const float *x, int first, int n,
-                     int split, size_t shift, float *y)
+static void multiply(struct gpu *g, enum hr_type type, int sharing, const void *bytes, const float *x,
+                     int first, int n, int split, size_t shift, float *y)
 {
 	const struct hr_type_info *info = hr_type_info(type);
 	size_t                     row_bytes = hr_type_row_bytes(info, COLS);
 	struct hr_matmul           m[3] = {0};
-	m[0].w = (struct hr_weight){gpu_put(g, bytes, ROWS * row_bytes, shift), type, ROWS, COLS, 0};
+	m[0].w = (struct hr_weight){gpu_put(g, bytes, ROWS * row_bytes, shift), type, ROWS, COLS, 0, {0}};
+	if (type == HR_TYPE_F8_E4M3) {
+		uint32_t seed = 3;
+		float   *values = malloc(ROWS * COLS * sizeof(*values));
+		put_scales(g, &m[0].w, bytes, sharing, values, &seed);
+		free(values);
+	}
 	m[0].y = gpu_new(g, (size_t)n * ROWS * 4, 0);
 	m[0].y_stride = ROWS;
 	m[1] = m[2] = m[0];
 	m[2].y = gpu_new(g, (size_t)n * ROWS * 4, 0);
 	if (split) {
-		m[0].w.rows = split;
-		m[1].w.rows -= split;
-		m[1].w.data = (const char *)m[0].w.data + (size_t)split * row_bytes;
+		m[0].w = hr_weight_rows(m[0].w, 0, split);
+		m[1].w = hr_weight_rows(m[1].w, split, ROWS - split);
 		m[1].y += split;
 	}
 	const float *gx = gpu_floats(g, x + first * COLS, (size_t)n * COLS);
@@ -208,13 +238,14 @@ static void few_tokens_do_not_see_each_other(void **state)
 	gpu_open(&g, TOKENS, ROWS, COLS);
 	for (int i = 0; i < TOKENS * COLS; i++)
 		x[i] = random_float(&seed);
-	for (int type = 0; type < HR_TYPE_COUNT; type++) {
+	for (int i = 0; i < HR_TYPE_COUNT + N_RANDOM_SHARINGS; i++) {
+		int   type = i < HR_TYPE_COUNT ? i : HR_TYPE_F8_E4M3;
 		void *bytes = random_bytes((enum hr_type)type, ROWS * COLS, NULL, &seed);
 		int   all = hr_type_info((enum hr_type)type)->block_elems > 1 ? TOKENS : 8;
-		multiply(&g, (enum hr_type)type, bytes, x, 0, all, 0, 0, want);
+		multiply(&g, (enum hr_type)type, i, bytes, x, 0, all, 0, 0, want);
 		for (int n = 1; n < all; n += n < 8 ? 1 : 11) {
 			int first = (all - n) / 2;
-			multiply(&g, (enum hr_type)type, bytes, x, first, n, n % 2 ? 0 : 1 + n % (ROWS - 1),
+			multiply(&g, (enum hr_type)type, i, bytes, x, first, n, n % 2 ? 0 : 1 + n % (ROWS - 1),
 			         shifts[n % 8], got);
 			if (memcmp(got, want + first * ROWS, (size_t)(n * ROWS) * sizeof(*got)))
 				fail_msg("%s: other bits for tokens %d + %d", hr_type_info((enum hr_type)type)->name, first,
@@ -240,7 +271,7 @@ static void a_nan_stays_visible(void **state)
 		void            *bytes = random_bytes((enum hr_type)type, 16 * 256, NULL, &seed);
 		struct hr_matmul m = {.y = gpu_new(&g, 64, 0), .y_stride = 16};
 		size_t           n_bytes = 16 * hr_type_row_bytes(hr_type_info((enum hr_type)type), 256);
-		m.w = (struct hr_weight){gpu_put(&g, bytes, n_bytes, 0), (enum hr_type)type, 16, 256, 0};
+		m.w = (struct hr_weight){gpu_put(&g, bytes, n_bytes, 0), (enum hr_type)type, 16, 256, 0, {0}};
 		for (int i = 0; i < 256; i++)
 			x[i] = i == 40 ? NAN : 1;
 		assert_int_equal(g.ops->table->matmul(g.ops, g.stream, &m, 1, gpu_floats(&g, x, 256), 1, 0), 0);
@@ -260,18 +291,18 @@ static void wrong_shapes_are_refused(void **state)
 	struct gpu g;
 	gpu_open(&g, 1, 16, 64);
 	float           *x = gpu_new(&g, 65536, 0);
-	struct hr_matmul ok = {.w = {x, HR_TYPE_F32, 16, 64, 0}, .y = x, .y_stride = 16}, bad[2] = {ok, ok};
+	struct hr_matmul ok = {.w = {x, HR_TYPE_F32, 16, 64, 0, {0}}, .y = x, .y_stride = 16}, bad[2] = {ok, ok};
 	const struct hr_ops_table *t = g.ops->table;
 	assert_int_equal(t->matmul(g.ops, g.stream, &ok, 0, x, 1, 0), HR_EINVAL);
 	assert_int_equal(t->matmul(g.ops, g.stream, &ok, 5, x, 1, 0), HR_EINVAL);
 	assert_int_equal(t->matmul(g.ops, g.stream, &ok, 1, x, 0, 0), HR_EINVAL);
 	bad[1].w.cols = 32; /* does not share x */
 	assert_int_equal(t->matmul(g.ops, g.stream, bad, 2, x, 1, 0), HR_EINVAL);
-	bad[0].w = (struct hr_weight){x, HR_TYPE_Q8_0, 16, 48, 0}; /* half a block */
+	bad[0].w = (struct hr_weight){x, HR_TYPE_Q8_0, 16, 48, 0, {0}}; /* half a block */
 	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1, 0), HR_EINVAL);
-	bad[0].w = (struct hr_weight){x, HR_TYPE_Q8_0, 1, 1 << 24, 0}; /* more than the workspace holds */
+	bad[0].w = (struct hr_weight){x, HR_TYPE_Q8_0, 1, 1 << 24, 0, {0}}; /* more than the workspace holds */
 	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 1, 0), HR_EINVAL);
-	bad[0].w = (struct hr_weight){x, HR_TYPE_F16, 16, 1 << 24, 0};
+	bad[0].w = (struct hr_weight){x, HR_TYPE_F16, 16, 1 << 24, 0, {0}};
 	assert_int_equal(t->matmul(g.ops, g.stream, bad, 1, x, 9, 0), HR_EINVAL);
 	bad[0] = ok;
 	bad[0].y_stride = 15;

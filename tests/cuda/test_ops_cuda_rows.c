@@ -54,9 +54,9 @@ static void norms(void **state)
 			float *x = random_new(n, 3, &seed), *y = fenced_new(n);
 			void  *w = random_bytes(floats[type], cols, NULL, &seed),
 			     *b = random_bytes(floats[type], cols, NULL, &seed);
-			struct hr_weight weight = {w, floats[type], 1, sizes[s], 0},
-			                 bias = {b, floats[type], 1, sizes[s], 0};
-			struct hr_weight none = {NULL, HR_TYPE_F32, 0, 0, 0}, gpu_weight = weight, gpu_bias = bias;
+			struct hr_weight weight = {w, floats[type], 1, sizes[s], 0, {0}},
+			                 bias = {b, floats[type], 1, sizes[s], 0, {0}};
+			struct hr_weight none = {NULL, HR_TYPE_F32, 0, 0, 0, {0}}, gpu_weight = weight, gpu_bias = bias;
 			gpu_weight.data = gpu_put(&p.g, w, bytes, type);
 			gpu_bias.data = gpu_put(&p.g, b, bytes, 3);
 			float *gx = gpu_floats(&p.g, x, n), *gy = gpu_new(&p.g, n * 4, 0);
@@ -210,10 +210,19 @@ static void embed_decodes_every_type(void **state)
 		const struct hr_type_info *info = hr_type_info((enum hr_type)type);
 		void                      *data = random_bytes((enum hr_type)type, ROWS * COLS, &values, &seed);
 		size_t                     bytes = ROWS * hr_type_row_bytes(info, COLS);
-		struct hr_weight table = {gpu_put(&p.g, data, bytes, (size_t)type % 4), (enum hr_type)type, ROWS,
-		                          COLS, 0};
-		int32_t         *gids = gpu_put(&p.g, ids, sizeof(ids), 0);
-		float           *gy = gpu_new(&p.g, HR_COUNT_OF(ids) * COLS * 4, 0);
+		struct hr_weight           at_host = {data, (enum hr_type)type, ROWS, COLS, 0, {0}};
+		struct hr_weight           table = {
+		              gpu_put(&p.g, data, bytes, (size_t)type % 4), (enum hr_type)type, ROWS, COLS, 0, {0}};
+		int32_t *gids = gpu_put(&p.g, ids, sizeof(ids), 0);
+		uint8_t  scales[2 * 2 * COLS / 32];
+		if (type == HR_TYPE_F8_E4M3) { /* a bf16 for 16 x 32 of them */
+			at_host.scale = table.scale = random_sharings[5];
+			random_scales(HR_TYPE_BF16, scales, sizeof(scales) / 2, &seed);
+			at_host.scale.data = scales;
+			table.scale.data = gpu_put(&p.g, scales, sizeof(scales), 1);
+			weight_to_f32(&at_host, values);
+		}
+		float *gy = gpu_new(&p.g, HR_COUNT_OF(ids) * COLS * 4, 0);
 		assert_int_equal(p.gpu_ops->embed(p.g.ops, p.g.stream, gy, &table, 3, gids, HR_COUNT_OF(ids)), 0);
 		float *y = gpu_get(&p.g, gy, HR_COUNT_OF(ids) * COLS * 4);
 		for (size_t i = 0; i < HR_COUNT_OF(ids); i++)
@@ -304,8 +313,8 @@ static void broken_shapes_are_refused(void **state)
 	gpu_open(&g, 8, 64, 64);
 	const struct hr_ops_table *t = g.ops->table;
 	float                     *x = gpu_new(&g, 256, 0);
-	struct hr_weight           quantised = {x, HR_TYPE_Q8_0, 1, 32, 0}, ragged = {x, HR_TYPE_Q8_0, 1, 33, 0};
-	struct hr_batch            batch = {.n_tokens = 1};
+	struct hr_weight quantised = {x, HR_TYPE_Q8_0, 1, 32, 0, {0}}, ragged = {x, HR_TYPE_Q8_0, 1, 33, 0, {0}};
+	struct hr_batch  batch = {.n_tokens = 1};
 	assert_string_equal(t->name, "cuda");
 	assert_int_equal(t->rms_norm(g.ops, g.stream, x, x, &quantised, 0, 0, 1), HR_EUNSUPPORTED);
 	assert_int_equal(t->embed(g.ops, g.stream, x, &ragged, 1, NULL, 1), HR_EINVAL);
