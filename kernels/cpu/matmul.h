@@ -108,28 +108,34 @@ static inline int32_t hr__run_of(const struct hr_weight *w)
 }
 
 /* Vectors read f8 as f16 with bits of the same meaning, whose exponents are 8 lower: so scales come
- * 2^8 larger. The one of a row's run, and those of n runs from there. */
+ * 2^8 larger. Those of n runs of a row, and of one. */
 #define HR__F8_SHIFT 0x1p-8f
-static inline float hr__scale_of(const struct hr_weight *w, int32_t row, int32_t run)
-{
-	const struct hr_scale *s = &w->scale;
-	float                  f = 1;
-	uint16_t               h;
-	if (s->rows) {
-		int64_t at = ((int64_t)row + s->skip) / s->rows * ((w->cols + (int64_t)s->cols - 1) / s->cols) + run;
-		const char *from = (const char *)s->data + at * hr__elem_bytes(s->type);
-		memcpy(&h, from, sizeof h);
-		f = s->type == HR_TYPE_F16 ? hr__f16_to_f32(h) : hr__bf16_to_f32(h);
-		if (s->type == HR_TYPE_F32)
-			memcpy(&f, from, sizeof f);
-	}
-	return f / HR__F8_SHIFT;
-}
-
 static inline void hr__scales_of(const struct hr_weight *w, int32_t row, int32_t run, int32_t n, float *out)
 {
-	for (int32_t i = 0; i < n; i++)
-		out[i] = hr__scale_of(w, row, run + i);
+	const struct hr_scale *s = &w->scale;
+	size_t                 elem = (size_t)hr__elem_bytes(s->type);
+	const char            *from = s->data;
+	if (s->rows)
+		from += (size_t)(((int64_t)row + s->skip) / s->rows * (((int64_t)w->cols - 1) / s->cols + 1) + run) *
+		        elem;
+	for (int32_t i = 0; i < n; i++, from += elem) {
+		float    f = 1;
+		uint16_t h;
+		if (s->rows && s->type == HR_TYPE_F32) {
+			memcpy(&f, from, sizeof f);
+		} else if (s->rows) {
+			memcpy(&h, from, sizeof h);
+			f = s->type == HR_TYPE_F16 ? hr__f16_to_f32(h) : hr__bf16_to_f32(h);
+		}
+		out[i] = f / HR__F8_SHIFT;
+	}
+}
+
+static inline float hr__scale_of(const struct hr_weight *w, int32_t row, int32_t run)
+{
+	float scale;
+	hr__scales_of(w, row, run, 1, &scale);
+	return scale;
 }
 
 /* bias[0..n) of rows begin.. as f32, zeros when there is none. */
