@@ -8,13 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-int hr__hf_fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
-                       struct hr_error *err)
-{
-	return hr__fail(err, HR_EUNSUPPORTED, "%s: \"%s\" is %s, which is not supported; %s.", j->path, key,
-	                value, supported);
-}
-
 /* ---- Sizes --------------------------------------------------------------------- */
 
 const struct hr_size_keys hr_usual_keys = {
@@ -125,7 +118,7 @@ int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config
 	size_t used = strlen(list);
 	for (size_t i = 0; i < HR_COUNT_OF(activations); i++)
 		used += (size_t)snprintf(list + used, sizeof list - used, "%s %s", i ? "," : "", activations[i].name);
-	return hr__hf_fail_option(config, key, default_name, list, err);
+	return hr__json_fail_option(config, key, default_name, list, err);
 }
 
 static void set_full(struct hr_hparams *h, int layer)
@@ -175,12 +168,12 @@ int hr__decoder_from_hf(struct hr_decoder *d, const struct hr_json *config,
 	if (rc)
 		return rc;
 	if (h->n_rot != h->head_dim && !(defaults->partial_rotary > 0))
-		return hr__hf_fail_option(config, "partial_rotary_factor", "not 1", "whole heads are rotated", err);
+		return hr__json_fail_option(config, "partial_rotary_factor", "not 1", "whole heads are rotated", err);
 	rc = hr__json_bool(config, "mlp_bias", &mlp_bias, err);
 	if (rc < 0)
 		return rc;
 	if (mlp_bias)
-		return hr__hf_fail_option(config, "mlp_bias", "true", "feed-forward layers have no biases", err);
+		return hr__json_fail_option(config, "mlp_bias", "true", "feed-forward layers have no biases", err);
 	rc = hr__json_bool(config, "tie_word_embeddings", &h->tied, err);
 	return rc < 0 ? rc : 0;
 }

@@ -30,9 +30,9 @@ static int refuse_options(const struct hr_json *config, struct hr_error *err)
 	if (rc < 0)
 		return rc;
 	if (strcmp(positions, "absolute") != 0)
-		return hr__hf_fail_option(config, "position_embedding_type", positions, "absolute is", err);
+		return hr__json_fail_option(config, "position_embedding_type", positions, "absolute is", err);
 	if (decoder)
-		return hr__hf_fail_option(config, "is_decoder", "true", "encoders are", err);
+		return hr__json_fail_option(config, "is_decoder", "true", "encoders are", err);
 	return 0;
 }
 

@@ -180,8 +180,6 @@ int hr__hf_read_activation(enum hr_activation *out, const struct hr_json *config
 /* Names as Transformers has them. False: none of that name. */
 bool        hr__activation_of_name(enum hr_activation *out, const char *name);
 const char *hr__activation_name(enum hr_activation activation);
-int hr__hf_fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
-                       struct hr_error *err);
 /* layer_types, where there is one, else every `pattern`-th layer is full; pattern 0: none is. */
 int hr__hf_read_sliding_layers(struct hr_hparams *h, const struct hr_json *config, int pattern,
                                struct hr_error *err);

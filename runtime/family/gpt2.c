@@ -54,8 +54,8 @@ static int read_options(struct hr_hparams *h, const struct hr_json *config, stru
 	if (rc < 0)
 		return rc;
 	if (by_layer)
-		return hr__hf_fail_option(config, "scale_attn_by_inverse_layer_idx", "true",
-		                          "one scale for all layers is", err);
+		return hr__json_fail_option(config, "scale_attn_by_inverse_layer_idx", "true",
+		                            "one scale for all layers is", err);
 	h->attention_scale = scaled ? 0 : 1;
 	return 0;
 }

@@ -53,11 +53,11 @@ static int read_options(struct hr_decoder *d, const struct hr_json *config, stru
 	if (rc < 0)
 		return rc;
 	if (projected != h->n_embd)
-		return hr__hf_fail_option(config, "word_embed_proj_dim", "not \"hidden_size\"",
-		                          "embeddings as wide as the layers are", err);
+		return hr__json_fail_option(config, "word_embed_proj_dim", "not \"hidden_size\"",
+		                            "embeddings as wide as the layers are", err);
 	if (!affine)
-		return hr__hf_fail_option(config, "layer_norm_elementwise_affine", "false", "norms have weights",
-		                          err);
+		return hr__json_fail_option(config, "layer_norm_elementwise_affine", "false", "norms have weights",
+		                            err);
 	h->norm_after = !before;
 	d->has[HR_QKV_BIAS] = bias ? HR_REQUIRED : HR_ABSENT;
 	d->has[HR_FINAL_NORM] = before && !removed ? HR_REQUIRED : HR_ABSENT;

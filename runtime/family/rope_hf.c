@@ -63,7 +63,7 @@ static int read_yarn(const struct reading *r)
 	if (rc < 0)
 		return rc;
 	if (!truncate)
-		return hr__hf_fail_option(r->config, "truncate", "false", "whole dimensions are", r->err);
+		return hr__json_fail_option(r->config, "truncate", "false", "whole dimensions are", r->err);
 	h->rope_original_context = original ? original : h->n_ctx_train;
 	if (rc == 0 && mscale != 0 && mscale_all != 0)
 		h->rope_magnitude = hr__rope_yarn_magnitude(h->rope_factor, mscale) /
@@ -189,8 +189,8 @@ int hr__hf_read_rope(struct hr_hparams *h, const struct hr_json *config, float t
 			return hr__fail(err, HR_EFORMAT, "%s: \"%s\" must be an object or null.", config->path,
 			                places[i]);
 		if (json_is_object(json_object_get(object, "full_attention")))
-			return hr__hf_fail_option(config, places[i], "different for different layers", "one for all is",
-			                          err);
+			return hr__json_fail_option(config, places[i], "different for different layers", "one for all is",
+			                            err);
 		struct hr_json rope = {.path = config->path, .object = object};
 		struct reading r = {h, config, &rope, err};
 		return read_scaling(&r);

@@ -10,7 +10,8 @@ static int refuse_qk_norm(const struct hr_json *config, struct hr_error *err)
 	bool normed = false;
 	int  rc = hr__json_bool(config, "qk_layernorm", &normed, err);
 	if (rc > 0 && normed)
-		return hr__hf_fail_option(config, "qk_layernorm", "true", "queries and keys without norms are", err);
+		return hr__json_fail_option(config, "qk_layernorm", "true", "queries and keys without norms are",
+		                            err);
 	return rc < 0 ? rc : 0;
 }
 

@@ -14,7 +14,6 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "runtime/family/family.h"
 
 #include <fnmatch.h>
 #include <inttypes.h>
@@ -32,7 +31,7 @@ static int fail_method(const struct hr_json *config, const char *method, const c
 {
 	char text[160];
 	snprintf(text, sizeof text, "%s%s%s", method, *detail ? " with " : "", detail);
-	return hr__hf_fail_option(config, KEY, text, SUPPORTED, err);
+	return hr__json_fail_option(config, KEY, text, SUPPORTED, err);
 }
 
 static int read_block(struct hr_f8_block *out, const struct hr_json *config, const json_t *shape,
@@ -91,8 +90,8 @@ int hr__f8_read_config(struct hr_f8_block *out, const struct hr_json *config, st
 	const char   *format = json_string_value(json_object_get(method, "fmt"));
 	*out = (struct hr_f8_block){128, 128};
 	if (json_is_object(json_object_get(config->object, "quantization")))
-		return hr__hf_fail_option(config, "quantization", "given, as MLX packs weights",
-		                          "take the unquantized model, or a GGUF of it", err);
+		return hr__json_fail_option(config, "quantization", "given, as MLX packs weights",
+		                            "take the unquantized model, or a GGUF of it", err);
 	if (!method || json_is_null(method))
 		return 0;
 	if (name && !strcmp(name, "compressed-tensors"))

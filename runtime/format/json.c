@@ -147,3 +147,10 @@ int hr__json_need_int(const struct hr_json *j, const char *key, int32_t *out, st
 		return hr__fail(err, HR_EFORMAT, "%s: \"%s\" is missing; the file is incomplete.", j->path, key);
 	return rc < 0 ? rc : 0;
 }
+
+int hr__json_fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
+                         struct hr_error *err)
+{
+	return hr__fail(err, HR_EUNSUPPORTED, "%s: \"%s\" is %s, which is not supported; %s.", j->path, key,
+	                value, supported);
+}

@@ -31,4 +31,8 @@ int hr__json_string(const struct hr_json *j, const char *key, const char **out, 
 /* The same, but absent is HR_EFORMAT; 0 on success. */
 int hr__json_need_int(const struct hr_json *j, const char *key, int32_t *out, struct hr_error *err);
 
+/* HR_EUNSUPPORTED: `key` is `value`; `supported` is a clause that says what is. */
+int hr__json_fail_option(const struct hr_json *j, const char *key, const char *value, const char *supported,
+                         struct hr_error *err);
+
 #endif
