@@ -234,6 +234,8 @@ static void test_few_bytes_come_back(void **state)
 	uint64_t whole = (uint64_t)hr_model_info(exact_model)->n_vocab * sizeof(float);
 	exact_device = "cuda";
 	for (size_t i = 0; i < sizeof samplings / sizeof *samplings; i++) {
+		if (exact_scale() == EXACT_QUICK && i % 3 != 1)
+			continue;
 		int32_t  all[2][N_NEW], few[2][N_NEW];
 		uint64_t bytes = samplings[i].bytes ? samplings[i].bytes : whole;
 		assert_int_equal(sample(&samplings[i].is, true, all), 2 * N_NEW * whole);
