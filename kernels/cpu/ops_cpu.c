@@ -110,8 +110,12 @@ struct embed_args { /* item: row of y */
 static void scale_row(const struct hr_weight *w, int32_t row, float *y)
 {
 	int32_t run = hr__run_of(w);
-	for (int32_t k = 0; k < w->cols && w->scale.rows; k++)
-		y[k] *= hr__scale_of(w, row, k / run) * HR__F8_SHIFT;
+	for (int32_t k = 0; k < w->cols && w->scale.rows; k += run) {
+		float   scale = hr__scale_of(w, row, k / run) * HR__F8_SHIFT;
+		int32_t n = w->cols - k < run ? w->cols - k : run;
+		for (int32_t i = k; i < k + n; i++)
+			y[i] *= scale;
+	}
 }
 
 static void embed_kernel(const void *args, int64_t begin, int64_t end)
