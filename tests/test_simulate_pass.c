@@ -120,6 +120,23 @@ static int random_layers(struct hr_sim_layer *layers, bool host_addressable)
 	return n;
 }
 
+/* With at most so many buffers, reads in flight and bytes in a chunk. */
+static struct hr_sim_pipeline random_pipeline(bool host_addressable, uint32_t buffers, uint32_t depth,
+                                              uint32_t chunk_bytes)
+{
+	return (struct hr_sim_pipeline){.host_addressable = host_addressable,
+	                                .slots = 1 + (int)random_below(6),
+	                                .slot_bytes = 5000,
+	                                .staging_buffers = 1 + (int)random_below(buffers),
+	                                .read_depth = 1 + (int)random_below(depth),
+	                                .chunk_bytes = 1 + random_below(chunk_bytes),
+	                                .disk_rate = 0.1 * (1 + random_below(100)),
+	                                .disk_latency_ns = random_below(100),
+	                                .link_rate = 0.1 * (1 + random_below(100)),
+	                                .link_latency_ns = random_below(20),
+	                                .between_ns = random_below(2000)};
+}
+
 static void test_bounds(void **state)
 {
 	(void)state;
@@ -128,17 +145,7 @@ static void test_bounds(void **state)
 		random_state = seed;
 		bool                   direct = random_below(2);
 		int                    n = random_layers(layers, direct);
-		struct hr_sim_pipeline p = {.host_addressable = direct,
-		                            .slots = 1 + (int)random_below(6),
-		                            .slot_bytes = 5000,
-		                            .staging_buffers = 1 + (int)random_below(6),
-		                            .read_depth = 1 + (int)random_below(8),
-		                            .chunk_bytes = 1 + random_below(2000),
-		                            .disk_rate = 0.1 * (1 + random_below(100)),
-		                            .disk_latency_ns = random_below(100),
-		                            .link_rate = 0.1 * (1 + random_below(100)),
-		                            .link_latency_ns = random_below(20),
-		                            .between_ns = random_below(2000)};
+		struct hr_sim_pipeline p = random_pipeline(direct, 6, 8, 2000);
 		struct hr_sim_result   r = simulate(&p, layers, n), better;
 		double                 chunks = 0;
 		for (int i = 0; i < n; i++)
@@ -205,17 +212,7 @@ static void test_long_layers(void **state)
 		random_state = seed;
 		bool                   direct = random_below(2);
 		int                    n = random_layers(layers, direct);
-		struct hr_sim_pipeline p = {.host_addressable = direct,
-		                            .slots = 1 + (int)random_below(6),
-		                            .slot_bytes = 5000,
-		                            .staging_buffers = 1 + (int)random_below(30),
-		                            .read_depth = 1 + (int)random_below(30),
-		                            .chunk_bytes = 1 + random_below(10),
-		                            .disk_rate = 0.1 * (1 + random_below(100)),
-		                            .disk_latency_ns = random_below(100),
-		                            .link_rate = 0.1 * (1 + random_below(100)),
-		                            .link_latency_ns = random_below(20),
-		                            .between_ns = random_below(2000)};
+		struct hr_sim_pipeline p = random_pipeline(direct, 30, 30, 10);
 		quick = simulate(&p, layers, n);
 		assert_int_equal(hr_simulate(&each, &p, layers, n, add_up, sums, NULL), 0);
 		assert_ns(quick.pass_ns, each.pass_ns);
