@@ -1,5 +1,6 @@
 /* Matrix products with AVX-512: the vectors for matmul_float.inc (24 of the 32
  * registers are accumulators: 4 rows x 6 tokens) and the table of kernels. */
+#include "kernels/cpu/f8_avx512.h"
 #include "kernels/cpu/matmul.h"
 
 #include <immintrin.h>
@@ -20,14 +21,6 @@ INLINE void vec_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 INLINE vec vec_mul(vec a, float b) { return _mm512_mul_ps(a, _mm512_set1_ps(b)); }
 
 INLINE vec of_bf16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
-
-INLINE vec of_f8(__m128i b)
-{
-	__mmask16 number = _mm_cmpneq_epi8_mask(_mm_or_si128(b, _mm_set1_epi8((char)0x80)), _mm_set1_epi8(-1));
-	__m256i   h = _mm256_slli_epi16(_mm256_cvtepi8_epi16(b), 7); /* the sign twice */
-	h = _mm256_and_si256(h, _mm256_set1_epi16((short)0xbfff));
-	return _mm512_mask_cvtph_ps(_mm512_set1_ps(__builtin_nanf("")), number, h);
-}
 
 enum { CODES = 64 };
 typedef __mmask64 codes;

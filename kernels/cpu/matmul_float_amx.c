@@ -19,6 +19,7 @@
  * once for all rows, weights for WIDE rows and STEP chunks at a time, for all tokens of a
  * job (at most HR__MATMUL_SLAB). Of that, weights stay in L1 while x comes from L2; sums of
  * all rows and tokens wait in scratch between two steps. */
+#include "kernels/cpu/f8_avx512.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/tiles_amx.h"
 
@@ -129,16 +130,8 @@ INLINE void turn(vec v[SIDE])
 
 INLINE __mmask16 first(int32_t n) { return (__mmask16)(n >= SIDE ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
 
-/* As f16 with bits of the same meaning; see HR__F8_SHIFT. */
-INLINE vec of_f8(__m128i b)
-{
-	__mmask16 number = _mm_cmpneq_epi8_mask(_mm_or_si128(b, _mm_set1_epi8((char)0x80)), _mm_set1_epi8(-1));
-	__m256i   h = _mm256_slli_epi16(_mm256_cvtepi8_epi16(b), 7); /* the sign twice */
-	h = _mm256_and_si256(h, _mm256_set1_epi16((short)0xbfff));
-	return _mm512_mask_cvtph_ps(_mm512_set1_ps(__builtin_nanf("")), number, h);
-}
-
-/* The same of 32 in bf16, in pairs, if all are normal numbers: see matmul_avx512.c. */
+/* 32 codes as bf16 of the same values as of_f8() gives, in pairs, if all are normal numbers: see
+ * matmul_avx512.c. */
 INLINE bool put_f8(const void *p, bits *to)
 {
 	const __m512i in_pairs = PAIRS;
