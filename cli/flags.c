@@ -91,7 +91,7 @@ static const struct flag flags[] = {
 	{"resident-layers", FLAG_INT_AUTO, "N|auto", FIELD(plan.resident_layers), MEASURING, 0, INT_MAX, G,
 	 "at most so many layers stay on the device (auto)"},
 	{"slots", FLAG_INT_AUTO, "N|auto", FIELD(plan.slots), MEASURING, 2, INT_MAX, G,
-	 "device memory for so many streamed layers, at least 2 (auto)"},
+	 "device memory for so many streamed layers, or pieces of large ones, at least 2 (auto)"},
 	{"dtype", FLAG_CHOICE, "auto|f32|f16|bf16", FIELD(dtype), MEASURING, 0, 0, G,
 	 "the type of the weights, converted once and kept in the cache; auto: as in the file (auto)"},
 	{"quantize", FLAG_TEXT, "TYPE", FIELD(quantize), MEASURING, 0, 0, G,

@@ -1,13 +1,18 @@
 /* Cuts: ways to divide every block into weights that are kept on the device and weights
  * that are streamed.
  *
- * Whole matrices go to one side or the other, at least one to each; norms and biases are
+ * Whole matrices go to one side or the other, at least one is streamed; norms and biases are
  * kept. All blocks are cut alike, so that one slot fits each. Of several cuts that stream equally many bytes
- * of a block, the one that reads them in the fewest pieces is offered: 34 of seven matrices of one type, all
+ * of a block, the one that reads them in the fewest extents is offered: 34 of seven matrices of one type, all
  * 126 where no two sets of them are equally large. Which cut is taken is the planner's decision; to it a cut
  * is no more than its bytes.
  *
- * The two parts are layers like all others: what is kept is a resident. */
+ * What is streamed of a large block comes in pieces, each of the matrices of some steps of its computation.
+ * A piece is given back when the next one is needed, so the ring need not be larger than some pieces, and
+ * of a large block two take much less than two blocks. A block may then also be streamed
+ * whole but for its norms. Pieces below least_piece_bytes would only make more reads.
+ *
+ * All parts are layers like all others: what is kept is a resident. */
 #include "runtime/cut.h"
 
 #include "base/mem.h"
@@ -15,11 +20,28 @@
 #define MAX_MATRICES 8
 #define MAX_WAYS     (1 << MAX_MATRICES)
 
+#define BIT(name) (1ull << offsetof(struct hr_block, name) / sizeof(struct hr_weight))
+static const uint64_t step_weights[HR_N_STEPS] = {
+    [HR_STEP_QKV] = BIT(q) | BIT(k) | BIT(v) | BIT(qkv),
+    [HR_STEP_O] = BIT(o),
+    [HR_STEP_UP] = BIT(up),
+    [HR_STEP_GATE] = BIT(gate),
+    [HR_STEP_DOWN] = BIT(down),
+};
+
 struct way {
 	uint64_t streamed; /* weights */
 	uint64_t bytes;
 	int      n_extents;
 };
+
+static uint64_t all_steps(void)
+{
+	uint64_t all = 0;
+	for (int step = 0; step < HR_N_STEPS; step++)
+		all |= step_weights[step];
+	return all;
+}
 
 /* The matrices of a block, as bits: the first MAX_MATRICES; later ones are kept. */
 static int find_matrices(const struct hr_block *block, uint64_t out[MAX_MATRICES])
@@ -27,7 +49,7 @@ static int find_matrices(const struct hr_block *block, uint64_t out[MAX_MATRICES
 	const struct hr_weight *w = (const struct hr_weight *)block;
 	int                     n = 0;
 	for (int i = 0; i < HR_N_BLOCK_WEIGHTS && n < MAX_MATRICES; i++)
-		if (w[i].rows > 1)
+		if (w[i].rows > 1 && all_steps() >> i & 1)
 			out[n++] = 1ull << i;
 	return n;
 }
@@ -53,7 +75,8 @@ static int find_ways(const struct hr_model *m, struct way ways[MAX_WAYS])
 {
 	uint64_t matrices[MAX_MATRICES];
 	int      n_matrices = find_matrices(&m->blocks[0], matrices), n = 0;
-	for (int subset = 1; subset + 1 < 1 << n_matrices; subset++) {
+	bool     in_pieces = m->block_layers[0].file_bytes > m->cuts.least_piece_bytes;
+	for (int subset = 1; subset < (1 << n_matrices) - !in_pieces; subset++) {
 		struct way      way = {0};
 		struct hr_layer part = {0};
 		struct hr_block ignored;
@@ -64,26 +87,75 @@ static int find_ways(const struct hr_model *m, struct way ways[MAX_WAYS])
 		way.bytes = part.file_bytes;
 		way.n_extents = part.n_extents;
 		free(part.extents);
-		if (way.bytes < m->block_layers[0].file_bytes)
+		if (way.bytes < m->block_layers[0].file_bytes || in_pieces)
 			n = insert(ways, n, way);
 	}
 	return n;
 }
 
-/* Both parts of block i. */
+static uint64_t bytes_of(const struct hr_checkpoint *c, int block, uint64_t weights)
+{
+	const int *tensors = (const int *)&c->blocks[block];
+	uint64_t   bytes = 0;
+	for (int i = 0; i < HR_N_BLOCK_WEIGHTS; i++)
+		if (weights >> i & 1 && tensors[i] >= 0)
+			bytes += c->tensors[tensors[i]].bytes;
+	return bytes;
+}
+
+/* The steps of block i in pieces: the matrices of each, and which step is computed with which. */
+static void find_pieces(struct hr_part *part, const struct hr_model *m, int i, uint64_t streamed)
+{
+	uint64_t in_piece = 0;
+	int      n = 0;
+	for (int step = 0; step < HR_N_STEPS; step++) {
+		uint64_t weights = step_weights[step] & streamed, bytes = bytes_of(&m->checkpoint, i, weights);
+		if (bytes && in_piece && in_piece >= m->cuts.least_piece_bytes) {
+			in_piece = 0;
+			n++;
+		}
+		in_piece += bytes;
+		part->weights[n] |= weights;
+		part->piece_of[step] = n;
+	}
+	part->n_pieces = n + 1;
+}
+
+/* Block i in its parts. Of a block in one piece nothing is kept. */
 static int cut_block(struct hr_part *part, const struct hr_model *m, int i, uint64_t kept)
 {
-	int rc = hr__layout_block(&part->layer, &part->offsets, &m->checkpoint, i, ~kept);
-	if (!rc)
-		rc = hr__layout_block(&part->kept, &part->offsets, &m->checkpoint, i, kept);
 	part->kept_weights = kept;
+	part->n_pieces = 1;
+	part->weights[0] = ~kept;
+	if (kept) {
+		part->weights[0] = 0;
+		find_pieces(part, m, i, ~kept);
+	}
+	int rc = hr__layout_block(&part->kept, &part->offsets, &m->checkpoint, i, kept);
+	for (int p = 0; p < part->n_pieces && !rc; p++)
+		rc = hr__layout_block(&part->pieces[p], &part->offsets, &m->checkpoint, i, part->weights[p]);
 	return rc;
 }
 
 static void release_part(struct hr_part *part)
 {
-	free(part->layer.extents);
+	for (int p = 0; p < part->n_pieces; p++)
+		free(part->pieces[p].extents);
 	free(part->kept.extents);
+}
+
+static struct hr_cut bytes_of_part(const struct hr_part *part)
+{
+	struct hr_cut cut = {.kept_bytes = part->kept.memory_bytes, .n_pieces = part->n_pieces};
+	for (int p = 0; p < part->n_pieces; p++) {
+		const struct hr_layer *piece = &part->pieces[p];
+		cut.memory_bytes += piece->memory_bytes;
+		cut.file_bytes += piece->file_bytes;
+		cut.pieces[p] = piece->file_bytes;
+		if (cut.slot_bytes < piece->memory_bytes)
+			cut.slot_bytes = piece->memory_bytes;
+	}
+	return cut;
 }
 
 /* The bytes of cut `index` in all blocks. Blocks may differ; that one of them has nothing left to be
@@ -95,19 +167,20 @@ static int measure_cut(struct hr_model *m, int index, uint64_t kept)
 	for (int i = 0; i < m->n_blocks && !rc; i++) {
 		struct hr_part part = {0};
 		rc = cut_block(&part, m, i, kept);
-		m->cuts.bytes[(size_t)index * (size_t)m->n_blocks + (size_t)i] =
-		    (struct hr_cut){part.kept.memory_bytes, part.layer.memory_bytes, part.layer.file_bytes};
-		if (!rc && !part.layer.file_bytes)
+		struct hr_cut cut = bytes_of_part(&part);
+		m->cuts.bytes[(size_t)index * (size_t)m->n_blocks + (size_t)i] = cut;
+		if (!rc && !cut.file_bytes)
 			rc = HR_EINVAL;
 		release_part(&part);
 	}
 	return rc;
 }
 
-int hr__cuts_init(struct hr_model *m)
+int hr__cuts_init(struct hr_model *m, uint64_t least_piece_bytes)
 {
 	struct way ways[MAX_WAYS];
-	int        n = find_ways(m, ways), rc = n < 0 ? n : 0;
+	m->cuts.least_piece_bytes = least_piece_bytes;
+	int n = find_ways(m, ways), rc = n < 0 ? n : 0;
 	if (n <= 0)
 		return rc;
 	m->cuts.kept = hr__calloc((size_t)n, sizeof *m->cuts.kept);
@@ -148,12 +221,11 @@ void hr__parts_free(struct hr_part *parts, int n_blocks)
 	free(parts);
 }
 
-struct hr_block hr__part_at(const struct hr_part *part, const void *base, const void *kept)
+void hr__part_place(struct hr_block *at, const struct hr_part *part, uint64_t which, const void *base)
 {
-	struct hr_block         at;
-	struct hr_weight       *out = (struct hr_weight *)&at;
+	struct hr_weight       *out = (struct hr_weight *)at;
 	const struct hr_weight *in = (const struct hr_weight *)&part->offsets;
 	for (int i = 0; i < HR_N_BLOCK_WEIGHTS; i++)
-		out[i] = hr_weight_at(in[i], part->kept_weights >> i & 1 ? kept : base);
-	return at;
+		if (which >> i & 1)
+			out[i] = hr_weight_at(in[i], base);
 }

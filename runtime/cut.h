@@ -1,27 +1,36 @@
-/* Blocks in parts: what is kept of a streamed block, and what is streamed; see cut.c. */
+/* Blocks in parts: what is kept of a streamed block, and what is streamed, in pieces; see cut.c. */
 #ifndef HR_RUNTIME_CUT_H
 #define HR_RUNTIME_CUT_H
 
 #include "runtime/model.h"
 
-/* The ways to cut the blocks of a model that is laid out. HR_ENOMEM. */
-int  hr__cuts_init(struct hr_model *model);
+/* The steps of a block, each of which needs its matrices and no others; what norms there are is needed by
+ * several. */
+enum hr_step { HR_STEP_QKV, HR_STEP_O, HR_STEP_UP, HR_STEP_GATE, HR_STEP_DOWN, HR_N_STEPS };
+
+/* The ways to cut the blocks of a model that is laid out. A piece is as many steps as `least_piece_bytes`
+ * take; HR_ONE_PIECE: all. HR_ENOMEM. */
+#define HR_ONE_PIECE UINT64_MAX
+int  hr__cuts_init(struct hr_model *model, uint64_t least_piece_bytes);
 void hr__cuts_release(struct hr_cuts *cuts);
 
 /* The blocks of a plan, as they lie in memory. */
 struct hr_part {
-	struct hr_layer layer;        /* the block, or what is streamed of it */
-	struct hr_layer kept;         /* the rest; no bytes: the block is in one piece */
-	struct hr_block offsets;      /* of every weight in its part */
-	uint64_t        kept_weights; /* which lie in `kept` */
-	int             kept_layer;   /* `kept` in the window's list, once it is made */
+	struct hr_layer pieces[HR_MAX_PIECES]; /* the block, or what is streamed of it, in the order of use */
+	int             n_pieces;
+	int             piece_of[HR_N_STEPS];   /* with which a step is computed; ascending */
+	uint64_t        weights[HR_MAX_PIECES]; /* that lie in a piece: a bit for each */
+	struct hr_layer kept;                   /* the rest; no bytes: the block is in one piece */
+	uint64_t        kept_weights;
+	struct hr_block offsets;                 /* of every weight in its piece, or in `kept` */
+	int             first_layer, kept_layer; /* in the window's list, once it is made */
 };
 
 /* [n_blocks] of the model, for what `placement` keeps and streams; NULL: out of memory. */
 struct hr_part *hr__parts_new(const struct hr_model *model, const struct hr_placement *placement);
 void            hr__parts_free(struct hr_part *parts, int n_blocks);
 
-/* The block's weights, its parts being at `base` and `kept`. */
-struct hr_block hr__part_at(const struct hr_part *part, const void *base, const void *kept);
+/* Let those weights of `at` that are set in `which` point to where their piece lies. */
+void hr__part_place(struct hr_block *at, const struct hr_part *part, uint64_t which, const void *base);
 
 #endif

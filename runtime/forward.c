@@ -13,7 +13,8 @@
  * (biases, gates, norms of queries and keys, norms behind a part).
  *
  * Where a layer's weights come from is the window's business: this file says
- * acquire, compute, release, and is the only loop that does. All work goes on one
+ * acquire (hr__hold_*), compute, release, and is the only loop that does. A block may come in
+ * pieces: each step says that it has come to its weights. All work goes on one
  * compute stream; the host waits once per pass, for the logits. */
 #include "runtime/forward_memory.h"
 
@@ -105,7 +106,7 @@ static int find_embeddings(struct hr_forward *f, const struct chunk *c, struct h
 	*table = o->model->embedding.weight;
 	if (!o->rows) {
 		bool  tied = o->model->checkpoint.ends.head == o->model->checkpoint.ends.embedding;
-		int   layer = o->model->n_blocks + (tied ? 0 : f->n_head_layers + 1);
+		int   layer = o->head_layer + (tied ? 0 : f->n_head_layers + 1);
 		void *base;
 		rc = hr_window_acquire(o->window, layer, &base, err);
 		if (!rc)
@@ -306,11 +307,18 @@ static int feed_forward(struct hr_forward *f, const struct hr_block *w, const fl
 	bool                          gated = w->gate.rows != 0;
 	int32_t                       n = c->batch.n_tokens;
 	int64_t                       n_ff = f->dims.n_ff;
-	struct hr_matmul              products[2] = {
-	                 product(&w->up, &w->up_bias, gated ? b->up : b->gate, n_ff, false),
-	                 product(&w->gate, &none, b->gate, n_ff, false),
-    };
-	TRY(t->matmul(ops, f->o.compute, products, gated ? 2 : 1, in, n, c->n_single));
+	struct hr_matmul              products[2];
+	int                           n_products = 0;
+	TRY(hr__hold_step(&f->hold, HR_STEP_UP));
+	products[n_products++] = product(&w->up, &w->up_bias, gated ? b->up : b->gate, n_ff, false);
+	if (gated && !hr__hold_reaches(&f->hold, HR_STEP_GATE)) {
+		TRY(t->matmul(ops, f->o.compute, products, n_products, in, n, c->n_single));
+		TRY(hr__hold_step(&f->hold, HR_STEP_GATE));
+		n_products = 0;
+	}
+	if (gated)
+		products[n_products++] = product(&w->gate, &none, b->gate, n_ff, false);
+	TRY(t->matmul(ops, f->o.compute, products, n_products, in, n, c->n_single));
 	return t->activate(ops, f->o.compute, hparams(f)->activation, b->gate, b->gate, gated ? b->up : NULL,
 	                   n * n_ff);
 }
@@ -331,33 +339,27 @@ static int add_residual(struct hr_forward *f, const struct chunk *c, const struc
 	return ops->table->add(ops, f->o.compute, c->x, f->b.h, (int64_t)n * n_embd);
 }
 
-/* Block `layer`, of which the window handed out `weights`. */
-static struct hr_block block_at(const struct hr_forward *f, int layer, const void *weights)
-{
-	const struct hr_part *part = &f->o.parts[layer];
-	const void *kept = part->kept.n_extents ? hr_window_resident(f->o.window, part->kept_layer) : NULL;
-	return hr__part_at(part, weights, kept);
-}
-
-static int compute_block(struct hr_forward *f, int layer, const void *weights, struct chunk *c)
+static int compute_block(struct hr_forward *f, int layer, struct chunk *c)
 {
 	const struct hr_hparams *h = hparams(f);
-	struct hr_block          w = block_at(f, layer, weights);
-	TRY(attend(f, &w, layer, c));
+	const struct hr_block   *w = &f->hold.block;
+	TRY(attend(f, w, layer, c));
 	float  *x = c->x, *in = input_of(f, c);
 	int32_t n = c->batch.n_tokens;
 	if (!n) /* of this chunk, nothing was wanted */
 		return 0;
-	if (h->parallel && w.ffn_norm.rows) /* else the two parts share a norm */
-		TRY(norm(f, in, x, &w.ffn_norm, &w.ffn_norm_bias, n));
-	TRY(add_residual(f, c, &w.o, &w.o_bias, &w.attn_post_norm, f->b.attn));
+	if (h->parallel && w->ffn_norm.rows) /* else the two parts share a norm */
+		TRY(norm(f, in, x, &w->ffn_norm, &w->ffn_norm_bias, n));
+	TRY(hr__hold_step(&f->hold, HR_STEP_O));
+	TRY(add_residual(f, c, &w->o, &w->o_bias, &w->attn_post_norm, f->b.attn));
 	if (h->norm_after)
-		TRY(norm(f, x, x, &w.attn_norm, &w.attn_norm_bias, n));
+		TRY(norm(f, x, x, &w->attn_norm, &w->attn_norm_bias, n));
 	else if (!h->parallel)
-		TRY(norm(f, in, x, &w.ffn_norm, &w.ffn_norm_bias, n));
-	TRY(feed_forward(f, &w, in, c));
-	TRY(add_residual(f, c, &w.down, &w.down_bias, &w.ffn_post_norm, f->b.gate));
-	return h->norm_after ? norm(f, x, x, &w.ffn_norm, &w.ffn_norm_bias, n) : 0;
+		TRY(norm(f, in, x, &w->ffn_norm, &w->ffn_norm_bias, n));
+	TRY(feed_forward(f, w, in, c));
+	TRY(hr__hold_step(&f->hold, HR_STEP_DOWN));
+	TRY(add_residual(f, c, &w->down, &w->down_bias, &w->ffn_post_norm, f->b.gate));
+	return h->norm_after ? norm(f, x, x, &w->ffn_norm, &w->ffn_norm_bias, n) : 0;
 }
 
 /* ---- The end --------------------------------------------------------------- */
@@ -398,11 +400,15 @@ static int multiply_head_parts(struct hr_forward *f, int part, int n, struct hr_
 	return 0;
 }
 
-static int compute_head(struct hr_forward *f, int part, const void *weights)
+static int compute_head(struct hr_forward *f, int part)
 {
 	const struct hr_model *m = f->o.model;
 	bool                   whole = f->n_head_layers == 1;
-	struct hr_weight       w = hr_weight_at(whole ? m->head.weight : m->head_parts[part].weight, weights);
+	void                  *weights;
+	TRY(hr__hold_layer(&f->hold, f->o.head_layer + part, &weights));
+	if (!wants_logits(&f->pass)) /* the order of a pass never varies */
+		return 0;
+	struct hr_weight w = hr_weight_at(whole ? m->head.weight : m->head_parts[part].weight, weights);
 	if (part == 0)
 		TRY(norm_outputs(f));
 	TRY(multiply_head_parts(f, part, whole ? m->n_head_parts : 1, w));
@@ -442,18 +448,18 @@ static int classify(struct hr_forward *f)
 
 /* ---- The pass -------------------------------------------------------------- */
 
-/* Compute layer `i` of the pass with its weights at hand. A pass that wants no logits
- * still takes the head through the window: the order of a pass never varies. */
-static int compute_layer(struct hr_forward *f, int i, const void *weights)
+/* Compute layer `i` of the pass: a block for all its chunks, which is in one piece where there are several,
+ * or what there is of the head. */
+static int compute_layer(struct hr_forward *f, int i)
 {
-	int n_blocks = f->o.model->n_blocks;
-	if (i >= n_blocks)
-		return wants_logits(&f->pass) ? compute_head(f, i - n_blocks, weights) : 0;
+	if (i >= f->o.model->n_blocks)
+		return compute_head(f, i - f->o.model->n_blocks);
+	TRY(hr__hold_block(&f->hold, i));
 	for (int c = 0; c < f->pass.n_chunks; c++) {
 		struct chunk chunk = chunk_of(f, c);
-		TRY(compute_block(f, i, weights, &chunk));
+		TRY(compute_block(f, i, &chunk));
 	}
-	return 0;
+	return hr__hold_rest(&f->hold);
 }
 
 /* The logits on their way to the host, or, where they are enough, the largest of them: a few bytes
@@ -507,7 +513,7 @@ static int run_pass(struct hr_forward *f, struct hr_error *err)
 	const struct hr_forward_options *o = &f->o;
 	int                              n_layers = o->model->n_blocks + f->n_head_layers;
 	void                            *globals;
-	int                              rc = hr_window_acquire(o->window, n_layers, &globals, err);
+	int rc = hr_window_acquire(o->window, o->head_layer + f->n_head_layers, &globals, err);
 	if (rc)
 		return rc;
 	f->ends = hr_ends_at(&o->model->ends, globals);
@@ -519,11 +525,10 @@ static int run_pass(struct hr_forward *f, struct hr_error *err)
 	if (rc)
 		return rc;
 	for (int i = 0; i < n_layers; i++) {
-		void *weights;
-		if ((rc = hr_window_acquire(o->window, i, &weights, err)))
+		rc = compute_layer(f, i);
+		hr__hold_end(&f->hold);
+		if (f->hold.told)
 			return rc;
-		rc = compute_layer(f, i, weights);
-		hr_window_release(o->window, i);
 		if (rc)
 			return hr__fail(err, rc, "%s: layer %d of the pass could not be computed (%s).",
 			                o->model->checkpoint.path, i, hr_error_text(rc));
@@ -535,6 +540,7 @@ static int run_pass(struct hr_forward *f, struct hr_error *err)
 int hr__forward_run(struct hr_forward *f, struct hr_error *err)
 {
 	char name[48];
+	hr__hold_init(&f->hold, f->o.window, f->o.parts, err);
 	snprintf(name, sizeof name, "of %d tokens", f->pass.n_tokens);
 	uint64_t mark = hr_device_mark_begin(f->o.device, "pass", name);
 	int      rc = run_pass(f, err);

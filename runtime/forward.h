@@ -5,11 +5,10 @@
 #ifndef HR_RUNTIME_FORWARD_H
 #define HR_RUNTIME_FORWARD_H
 
-#include "runtime/cut.h"
 #include "runtime/embedding.h"
+#include "runtime/hold.h"
 #include "runtime/kv.h"
 #include "runtime/plan.h"
-#include "scheduler/window.h"
 
 struct hr_forward;
 
@@ -54,8 +53,8 @@ struct hr_pass {
 /* Device bytes for activations, batch arrays, logits and workspace. */
 uint64_t hr__forward_bytes(const struct hr_plan *plan, const struct hr_ops *ops);
 
-/* All borrowed until close. In the window block i is layer i, head part p is n_blocks + p; then come
- * globals, the embedding, and what is kept of blocks that are streamed. */
+/* All borrowed until close. In the window, `parts` says where the blocks are; from head_layer on come the
+ * head or its parts, the globals and, where it is resident, the embedding. */
 struct hr_forward_options {
 	const struct hr_model    *model;
 	const struct hr_plan     *plan;
@@ -64,8 +63,9 @@ struct hr_forward_options {
 	struct hr_stream         *compute;
 	struct hr_window         *window;
 	const struct hr_part     *parts; /* [n_blocks] */
-	struct hr_kv             *kv;    /* NULL: an encoder's keys and values live for a layer */
-	struct hr_embedding_rows *rows;  /* NULL: the embedding is on the device */
+	int                       head_layer;
+	struct hr_kv             *kv;   /* NULL: an encoder's keys and values live for a layer */
+	struct hr_embedding_rows *rows; /* NULL: the embedding is on the device */
 };
 
 int hr__forward_open(struct hr_forward **out, const struct hr_forward_options *options, struct hr_error *err);

@@ -51,6 +51,7 @@ struct hr_forward {
 	int32_t          *row_ids;     /* [n_batch] ids into `table`; host */
 	char             *host_table;
 	int               n_head_layers;
+	struct hr_hold    hold; /* while a pass runs */
 };
 
 size_t hr__embedding_row_bytes(const struct hr_model *m);

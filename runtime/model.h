@@ -29,6 +29,7 @@ struct hr_matrix_layer {
 /* Ways to cut a block in two, in the order of ever fewer bytes that are streamed; see cut.c. */
 struct hr_cuts {
 	int            n;
+	uint64_t       least_piece_bytes;
 	uint64_t      *kept;  /* [n] the weights that are kept: a bit for each, in the order of struct hr_block */
 	struct hr_cut *bytes; /* [n][n_blocks] */
 };

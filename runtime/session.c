@@ -51,7 +51,7 @@ static int open_reader(struct hr_session *s, struct hr_error *err)
 	return rc;
 }
 
-/* The window's list: blocks or what is streamed of them, head (whole or in parts), globals,
+/* The window's list: blocks or the pieces that are streamed of them, head (whole or in parts), globals,
  * an embedding of its own when it is resident, and what is kept of blocks. */
 static int list_layers(struct hr_session *s, struct hr_error *err)
 {
@@ -59,17 +59,21 @@ static int list_layers(struct hr_session *s, struct hr_error *err)
 	const struct hr_placement *p = &s->plan->placement;
 	bool                       whole = p->head_tier == HR_TIER_DEVICE;
 	bool                       tied = m->checkpoint.ends.head == m->checkpoint.ends.embedding;
-	size_t                     most = 2 * (size_t)m->n_blocks + (size_t)m->n_head_parts + 3;
+	size_t                     most = (HR_MAX_PIECES + 1) * (size_t)m->n_blocks + (size_t)m->n_head_parts + 3;
 	s->parts = hr__parts_new(m, p);
 	s->layers = hr__calloc(most, sizeof *s->layers);
 	s->tiers = hr__calloc(most, sizeof *s->tiers);
 	if (!s->parts || !s->layers || !s->tiers)
 		return hr__fail(err, HR_ENOMEM, "Out of memory for the list of layers.");
 	int n = 0;
-	for (int i = 0; i < m->n_blocks; i++, n++) {
-		s->layers[n] = s->parts[i].layer;
-		s->tiers[n] = p->block_tier[i];
+	for (int i = 0; i < m->n_blocks; i++) {
+		s->parts[i].first_layer = n;
+		for (int k = 0; k < s->parts[i].n_pieces; k++, n++) {
+			s->layers[n] = s->parts[i].pieces[k];
+			s->tiers[n] = p->block_tier[i];
+		}
 	}
+	s->head_layer = n;
 	for (int i = 0; i < (whole && m->n_head_parts ? 1 : m->n_head_parts); i++, n++) {
 		s->layers[n] = whole ? m->head.layer : m->head_parts[i].layer;
 		s->tiers[n] = p->head_tier;
@@ -145,6 +149,7 @@ static int open_forward(struct hr_session *s, struct hr_error *err)
 	    .compute = s->compute,
 	    .window = s->window,
 	    .parts = s->parts,
+	    .head_layer = s->head_layer,
 	    .kv = h->encoder ? NULL : &s->kv,
 	    .rows = s->rows,
 	};

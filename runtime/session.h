@@ -21,9 +21,10 @@ struct hr_session {
 	struct hr_reader *reader;
 	struct hr_trace  *trace;
 	struct hr_stream *compute;
-	struct hr_part   *parts;  /* [n_blocks] */
-	struct hr_layer  *layers; /* [n_layers] the window's list; extents borrowed from model and parts */
-	enum hr_tier     *tiers;  /* [n_layers] */
+	struct hr_part   *parts;      /* [n_blocks] */
+	int               head_layer; /* in the window's list */
+	struct hr_layer  *layers;     /* [n_layers] the window's list; extents borrowed from model and parts */
+	enum hr_tier     *tiers;      /* [n_layers] */
 	int               n_layers;
 	struct hr_window *window;
 	void             *kv_memory;

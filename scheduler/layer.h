@@ -2,9 +2,9 @@
  * memory. It does not know what a layer computes.
  *
  * The list of layers is the order of one pass. The transformer blocks come
- * first to last; a large head (the output projection) follows as several layers
- * of whole rows, much smaller than a block, so that a slot need not be larger than
- * what is streamed of one.
+ * first to last, each as one layer or, where it is large, as several that are used one after the other;
+ * a large head (the output projection) follows as several layers of whole rows. So a
+ * slot need not be larger than a piece of a block.
  *
  * In memory a layer is its extents one after the other, each on the HR_IO_ALIGN
  * grid and congruent to its file offset, so that a direct read can land there:

@@ -75,7 +75,7 @@ static bool is_resident(const struct hr_plan_request *r, const struct candidate 
 
 static bool streams(const struct candidate *c) { return c->slot_bytes > 0; }
 
-/* Slots that a ring of such layers is worth, and of how many layers there are to fill it. */
+/* Slots that a ring of such pieces is worth, and of how many there are to fill it. */
 static int slots_worth_having(const struct hr_plan_request *r, const struct candidate *c, int n_streamed)
 {
 	int64_t worth = (int64_t)((RING_BYTES + c->slot_bytes - 1) / c->slot_bytes);
@@ -92,7 +92,7 @@ static int complete(const struct hr_plan_request *r, struct candidate *c, const 
                     int slots)
 {
 	uint64_t resident_bytes = split->resident_bytes + split->kept_bytes;
-	c->slot_bytes = split->part_bytes;
+	c->slot_bytes = split->piece_bytes;
 	c->streamed_bytes = split->streamed_bytes;
 	c->kept_bytes = split->kept_bytes;
 	c->device_bytes = r->globals_bytes + r->fixed_bytes + resident_bytes;
@@ -106,7 +106,7 @@ static int complete(const struct hr_plan_request *r, struct candidate *c, const 
 	c->slots = 0;
 	if (!streams(c))
 		return 0;
-	int worth = slots_worth_having(r, c, r->n_blocks - split->n_resident);
+	int worth = slots_worth_having(r, c, split->n_pieces);
 	int rule = HR__MIN_SLOTS + (split->block_bytes ? (int)(resident_bytes / split->block_bytes / 3) : 0);
 	c->slots = slots ? slots : rule < worth ? rule : worth;
 	c->device_bytes += (uint64_t)c->slots * c->slot_bytes;

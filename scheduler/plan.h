@@ -10,10 +10,10 @@
  * resident; row parts much smaller than a block when streamed) and the embedding
  * (resident, or read by rows: a pass needs n_tokens rows of it, not the matrix).
  *
- * A block that is streamed need not be streamed whole. A slot holds what is streamed of
- * one block, so with a part of every block kept on the device the ring takes less of the
- * budget, and the budget's last bytes are of use, too: two whole slots of a model of 22
- * layers are a tenth of it. The ways in which blocks can be cut are the model's.
+ * A block that is streamed need not be streamed whole, nor in one piece. With a part of every
+ * block kept on the device, the budget's last bytes are of use, too; and where what is streamed of a
+ * block comes in pieces that are used one after the other, a slot holds a piece: two whole slots of a model
+ * of 22 layers are a tenth of it. The ways in which blocks can be cut are the model's.
  *
  * Of all splits that fit, the one that streams the fewest bytes per pass is
  * taken. It consists of
@@ -37,10 +37,15 @@
 
 struct hr_cost;
 
+#define HR_MAX_PIECES 5 /* of a block */
+
 /* A streamed block in two parts: one stays on the device for good, one goes through the slots. */
 struct hr_cut {
 	uint64_t kept_bytes;               /* memory footprint of the part that stays */
 	uint64_t memory_bytes, file_bytes; /* of the part that is streamed, never 0 */
+	uint64_t slot_bytes;               /* memory footprint of its largest piece */
+	uint64_t pieces[HR_MAX_PIECES];    /* file bytes of each, in the order of use */
+	int      n_pieces;
 };
 
 struct hr_plan_request {

@@ -12,7 +12,8 @@ struct hr__split {
 	int      n_resident;
 	uint64_t resident_bytes;             /* of resident blocks */
 	uint64_t kept_bytes, streamed_bytes; /* of the others; streamed: as in the file */
-	uint64_t part_bytes;                 /* the largest part that goes through a slot */
+	uint64_t piece_bytes;                /* the largest piece that goes through a slot */
+	int      n_pieces;                   /* that go through slots */
 	uint64_t block_bytes;                /* the largest block */
 };
 

@@ -14,8 +14,9 @@ bool hr__is_spread(int i, int chosen, int n)
 
 struct hr_cut hr_plan_cut(const struct hr_plan_request *r, int cut, int block)
 {
+	const struct hr_layer *b = &r->blocks[block];
 	if (cut < 0)
-		return (struct hr_cut){0, r->blocks[block].memory_bytes, r->blocks[block].file_bytes};
+		return (struct hr_cut){0, b->memory_bytes, b->file_bytes, b->memory_bytes, {b->file_bytes}, 1};
 	return r->cuts[(size_t)cut * (size_t)r->n_blocks + (size_t)block];
 }
 
@@ -30,8 +31,9 @@ static void add_block(struct hr__split *s, const struct hr_layer *block, struct 
 	}
 	s->kept_bytes += part.kept_bytes;
 	s->streamed_bytes += part.file_bytes;
-	if (s->part_bytes < part.memory_bytes)
-		s->part_bytes = part.memory_bytes;
+	s->n_pieces += part.n_pieces;
+	if (s->piece_bytes < part.slot_bytes)
+		s->piece_bytes = part.slot_bytes;
 }
 
 static size_t index_of(const struct hr__splits *splits, int n_resident, int cut)

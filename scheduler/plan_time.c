@@ -3,7 +3,7 @@
  * The planner's choice by bytes is the first guess. From there one thing after the other is
  * varied, over the chunks and depths that were measured and the slots that a ring can have,
  * and what is predicted to be quicker is kept. A plan that keeps a part of each streamed block must
- * also be quicker than the best one of whole blocks, which is simpler; its reads are the same. */
+ * also be quicker than the best one of whole blocks, which is simpler. */
 #include "base/error.h"
 #include "scheduler/plan_internal.h"
 #include "scheduler/rates.h"
@@ -81,15 +81,13 @@ static int find_by_time(struct hr_placement *plan, double *ns, const struct hr_p
 static int choose_by_time(struct hr_placement *plan, const struct hr_plan_request *request,
                           const struct hr__splits *splits, struct hr_error *err)
 {
-	struct hr_plan_request r = *request;
-	struct hr_placement    whole = {0};
-	struct hr__splits      uncut = {splits->all, splits->n_counts, 0};
-	double                 ns, whole_ns;
-	int                    rc = find_by_time(plan, &ns, request, splits, err);
+	struct hr_placement whole = {0};
+	struct hr__splits   uncut = {splits->all, splits->n_counts, 0};
+	double              ns, whole_ns;
+	int                 rc = find_by_time(plan, &ns, request, splits, err);
 	if (rc || plan->cut < 0)
 		return rc;
-	fix_reads(&r, request, plan);
-	rc = find_by_time(&whole, &whole_ns, &r, &uncut, NULL);
+	rc = find_by_time(&whole, &whole_ns, request, &uncut, NULL);
 	if (!rc && whole.n_fallbacks <= plan->n_fallbacks && whole_ns * (1 - NOISE) <= ns) {
 		struct hr_placement worse = *plan;
 		*plan = whole;

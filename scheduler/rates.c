@@ -120,46 +120,92 @@ static struct hr_sim_pipeline pipeline_of(const struct hr_plan_request *request,
 	};
 }
 
-/* The layers of a pass in the order of use, blocks and parts of the head: allocated; NULL: no memory. */
-static struct hr_sim_layer *layers_of(int *n_layers, const struct hr_plan_request *request,
-                                      const struct hr_placement *plan, const struct hr_cost *cost,
-                                      struct hr_error *err)
+/* A pass as the simulator sees it: blocks, or the pieces in which they are streamed, and parts of the head,
+ * in the order of use. */
+struct pass {
+	struct hr_sim_layer *layers; /* [n] */
+	int                 *names;  /* [n] the block that a piece is of; n_blocks + p: part p of the head */
+	int                  n;
+	hr_sim_span_fn       on_span;
+	void                *user;
+};
+
+static void add_layer(struct pass *pass, int name, uint64_t bytes, double compute_ns, enum hr_tier tier)
 {
-	uint64_t part = plan->head_tier == HR_TIER_DEVICE ? request->head_bytes : request->head_part_bytes;
-	int      n_parts = part ? (int)((request->head_bytes + part - 1) / part) : 0;
-	int      n = request->n_blocks + n_parts;
-	struct hr_sim_layer *layers = hr__calloc((size_t)n, sizeof *layers);
-	if (!layers)
-		hr__fail(err, HR_ENOMEM, "There is no memory to predict a pass of %d layers.", n);
-	for (int i = 0; i < request->n_blocks && layers; i++) {
-		uint64_t bytes = request->blocks[i].file_bytes;
-		double   ns = i < request->n_blocks - 1
-		                  ? hr_rates_block_ns(cost->rates, &cost->work, bytes)
-		                  : last_block_ns(cost->rates, &cost->work, bytes, request->kv_share);
-		layers[i] =
-		    (struct hr_sim_layer){hr_plan_cut(request, plan->cut, i).file_bytes, ns, plan->block_tier[i]};
+	pass->names[pass->n] = name;
+	pass->layers[pass->n++] = (struct hr_sim_layer){bytes, compute_ns, tier};
+}
+
+static void add_block(struct pass *pass, const struct hr_plan_request *request,
+                      const struct hr_placement *plan, const struct hr_cost *cost, int i)
+{
+	enum hr_tier  tier = plan->block_tier[i];
+	uint64_t      bytes = request->blocks[i].file_bytes;
+	struct hr_cut cut = hr_plan_cut(request, tier == HR_TIER_DEVICE ? -1 : plan->cut, i);
+	double        ns = i < request->n_blocks - 1 ? hr_rates_block_ns(cost->rates, &cost->work, bytes)
+	                                             : last_block_ns(cost->rates, &cost->work, bytes, request->kv_share);
+	for (int p = 0; p < cut.n_pieces; p++)
+		add_layer(pass, i, cut.pieces[p], ns * (double)cut.pieces[p] / (double)cut.file_bytes, tier);
+}
+
+static void add_head(struct pass *pass, const struct hr_plan_request *request,
+                     const struct hr_placement *plan, const struct hr_cost *cost)
+{
+	uint64_t left = request->head_bytes;
+	uint64_t part = plan->head_tier == HR_TIER_DEVICE ? left : request->head_part_bytes;
+	double   ns = hr_rates_head_ns(cost->rates, cost->work.n_outputs);
+	for (int p = 0; left; p++) {
+		uint64_t bytes = part && part < left ? part : left;
+		add_layer(pass, request->n_blocks + p, bytes, ns * (double)bytes / (double)request->head_bytes,
+		          plan->head_tier);
+		left -= bytes;
 	}
-	for (int i = 0; i < n_parts && layers; i++) {
-		uint64_t bytes = i + 1 < n_parts ? part : request->head_bytes - part * (uint64_t)(n_parts - 1);
-		double   ns = hr_rates_head_ns(cost->rates, cost->work.n_outputs);
-		layers[request->n_blocks + i] =
-		    (struct hr_sim_layer){bytes, ns * (double)bytes / (double)request->head_bytes, plan->head_tier};
+}
+
+static void release_pass(struct pass *pass)
+{
+	free(pass->layers);
+	free(pass->names);
+}
+
+static int init_pass(struct pass *pass, const struct hr_plan_request *request,
+                     const struct hr_placement *plan, const struct hr_cost *cost, struct hr_error *err)
+{
+	uint64_t n_parts = request->head_part_bytes ? request->head_bytes / request->head_part_bytes + 1 : 1;
+	size_t   most = (size_t)request->n_blocks * HR_MAX_PIECES + (size_t)n_parts;
+	*pass = (struct pass){.layers = hr__calloc(most, sizeof *pass->layers),
+	                      .names = hr__calloc(most, sizeof *pass->names)};
+	if (!pass->layers || !pass->names) {
+		release_pass(pass);
+		return hr__fail(err, HR_ENOMEM, "There is no memory to predict a pass of %d layers.",
+		                request->n_blocks);
 	}
-	*n_layers = n;
-	return layers;
+	for (int i = 0; i < request->n_blocks; i++)
+		add_block(pass, request, plan, cost, i);
+	add_head(pass, request, plan, cost);
+	return 0;
 }
 
 int hr_predict_ceiling(struct hr_sim_result *result, const struct hr_plan_request *request,
                        const struct hr_placement *plan, const struct hr_cost *cost, struct hr_error *err)
 {
 	struct hr_sim_pipeline pipeline = pipeline_of(request, plan, cost);
-	int                    n;
-	struct hr_sim_layer   *layers = layers_of(&n, request, plan, cost, err);
-	if (!layers)
-		return HR_ENOMEM;
-	hr_sim_ceiling(result, &pipeline, layers, n);
-	free(layers);
+	struct pass            pass;
+	int                    rc = init_pass(&pass, request, plan, cost, err);
+	if (rc)
+		return rc;
+	hr_sim_ceiling(result, &pipeline, pass.layers, pass.n);
+	release_pass(&pass);
 	return 0;
+}
+
+static void name_span(void *user, const struct hr_sim_span *span)
+{
+	const struct pass *pass = user;
+	struct hr_sim_span named = *span;
+	if (named.layer >= 0)
+		named.layer = pass->names[named.layer];
+	pass->on_span(pass->user, &named);
 }
 
 int hr_predict_pass(struct hr_sim_result *result, const struct hr_plan_request *request,
@@ -167,11 +213,13 @@ int hr_predict_pass(struct hr_sim_result *result, const struct hr_plan_request *
                     void *user, struct hr_error *err)
 {
 	struct hr_sim_pipeline pipeline = pipeline_of(request, plan, cost);
-	int                    n;
-	struct hr_sim_layer   *layers = layers_of(&n, request, plan, cost, err);
-	if (!layers)
-		return HR_ENOMEM;
-	int rc = hr_simulate(result, &pipeline, layers, n, on_span, user, err);
-	free(layers);
+	struct pass            pass;
+	int                    rc = init_pass(&pass, request, plan, cost, err);
+	if (rc)
+		return rc;
+	pass.on_span = on_span;
+	pass.user = user;
+	rc = hr_simulate(result, &pipeline, pass.layers, pass.n, on_span ? name_span : NULL, &pass, err);
+	release_pass(&pass);
 	return rc;
 }

@@ -71,7 +71,8 @@ struct hr_cost {
 int hr_predict_ceiling(struct hr_sim_result *result, const struct hr_plan_request *request,
                        const struct hr_placement *plan, const struct hr_cost *cost, struct hr_error *err);
 
-/* One pass of `work` under `plan`, which was made for `request`. As hr_simulate(). */
+/* One pass of `work` under `plan`, which was made for `request`. As hr_simulate(), but a span's layer is a
+ * block, whichever piece of it, or n_blocks + p for part p of the head. */
 int hr_predict_pass(struct hr_sim_result *result, const struct hr_plan_request *request,
                     const struct hr_placement *plan, const struct hr_cost *cost, hr_sim_span_fn on_span,
                     void *user, struct hr_error *err);

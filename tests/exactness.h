@@ -6,6 +6,7 @@
 #define HR_TESTS_EXACTNESS_H
 
 #include "model_run.h"
+#include "runtime/cut.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -40,7 +41,15 @@ static char             exact_directory[200]; /* of exact_run() */
 static int32_t          exact_ids[EXACT_IDS];
 static struct hr_model *exact_model;
 
-/* Before and after each test: the model of its kind, and ids of its vocabulary. */
+/* Streamed blocks in as many pieces as there are, which only large ones otherwise are. */
+static inline int exact_cut_finely(struct hr_model *model)
+{
+	hr__cuts_release(&model->cuts);
+	model->cuts = (struct hr_cuts){0};
+	return hr__cuts_init(model, 1);
+}
+
+/* Before and after each test: the model of its kind, finely cut, and ids of its vocabulary. */
 static inline int exact_open_model(void **state)
 {
 	const struct exact_kind *k = *state;
@@ -50,6 +59,8 @@ static inline int exact_open_model(void **state)
 	int rc = hr_synth(path, k->like, k->type, 1, NULL, NULL, &err);
 	if (!rc)
 		rc = hr_model_open(&exact_model, path, &err);
+	if (!rc)
+		rc = exact_cut_finely(exact_model);
 	if (rc)
 		fprintf(stderr, "%s\n", err.message);
 	else
@@ -189,16 +200,17 @@ static inline void exact_describe(char text[260], const struct exact_combination
 	    r->plan.resident_layers, r->plan.kept_share, r->plan.slots, r->plan.host_layers);
 }
 
-static int   exact_n_cut, exact_n_shares;
+static int   exact_n_cut, exact_n_in_pieces, exact_n_shares;
 static float exact_shares[16]; /* the different ones that were kept of streamed layers */
 
-static inline void exact_count_cut(const struct hr_plan_info *plan)
+static inline void exact_count_cut(const struct hr_plan_info *plan, double largest_layer_bytes)
 {
 	float share = (float)plan->kept_share;
 	int   i = 0;
 	if (share == 0)
 		return;
 	exact_n_cut++;
+	exact_n_in_pieces += (double)plan->slot_bytes < 0.9 * (1 - plan->kept_share) * largest_layer_bytes;
 	while (i < exact_n_shares && exact_shares[i] != share)
 		i++;
 	if (i == exact_n_shares && i < 16)
@@ -224,7 +236,7 @@ static inline int exact_check(const struct hr_model *model, const struct run_pro
 			assert_int_equal(run_prompts(&got, model, &o, prompts, n_prompts, NULL, NULL), 0);
 		}
 		n_streamed += got.streamed;
-		exact_count_cut(&got.plan);
+		exact_count_cut(&got.plan, (double)hr_model_info(model)->largest_layer_bytes);
 		for (int s = 0; s < n_prompts; s++)
 			if (got.hash[s] != want[s]) {
 				char text[260];

@@ -27,7 +27,7 @@ static struct hr_tensor tensor(uint64_t *at, uint64_t rows)
 }
 
 /* A model whose blocks hold a norm and matrices of `rows` KiB. */
-static void make_model(struct hr_model *m, const uint64_t rows[N_MATRICES])
+static void make_model(struct hr_model *m, const uint64_t rows[N_MATRICES], uint64_t least_piece_bytes)
 {
 	struct hr_checkpoint *c = &m->checkpoint;
 	int                   n = 0;
@@ -50,7 +50,7 @@ static void make_model(struct hr_model *m, const uint64_t rows[N_MATRICES])
 		}
 		assert_int_equal(hr__layout_block(&m->block_layers[i], &m->blocks[i], c, i, UINT64_MAX), 0);
 	}
-	assert_int_equal(hr__cuts_init(m), 0);
+	assert_int_equal(hr__cuts_init(m, least_piece_bytes), 0);
 }
 
 static void release_model(struct hr_model *m)
@@ -68,7 +68,7 @@ static void check_ways(const uint64_t rows[N_MATRICES], int n_expected)
 {
 	struct hr_model m;
 	uint64_t        sum = 0, before = UINT64_MAX;
-	make_model(&m, rows);
+	make_model(&m, rows, HR_ONE_PIECE);
 	for (int k = 0; k < N_MATRICES; k++)
 		sum += rows[k] * 1024;
 	assert_int_equal(m.cuts.n, n_expected);
@@ -80,6 +80,9 @@ static void check_ways(const uint64_t rows[N_MATRICES], int n_expected)
 			assert_int_equal(cut[b].file_bytes, cut->file_bytes);
 			assert_true(cut[b].kept_bytes >= sum - cut->file_bytes + 1024); /* the norm is kept */
 			assert_true(cut[b].memory_bytes >= cut->file_bytes);
+			assert_int_equal(cut[b].n_pieces, 1);
+			assert_int_equal(cut[b].pieces[0], cut->file_bytes);
+			assert_int_equal(cut[b].slot_bytes, cut[b].memory_bytes);
 		}
 	}
 	release_model(&m);
@@ -98,11 +101,73 @@ static void test_matrices_of_many_types(void **state)
 	check_ways((const uint64_t[]){64, 4, 2, 64, 1000, 1000, 3001}, 3 * 2 * 2 * 3 * 2 - 2);
 }
 
+/* The cut of all matrices, in pieces of at least `least` bytes: `expected` KiB each. */
+static void check_pieces(uint64_t least, const uint64_t *expected, int n)
+{
+	static const uint64_t rows[N_MATRICES] = {64, 8, 8, 64, 1000, 1001, 1002}; /* q k v o gate up down */
+	struct hr_model       m;
+	make_model(&m, rows, least);
+	const struct hr_cut *cut = m.cuts.bytes;
+	assert_int_equal(cut->file_bytes, (64 + 8 + 8 + 64 + 1000 + 1001 + 1002) * 1024);
+	assert_int_equal(cut->n_pieces, n);
+	uint64_t largest = 0;
+	for (int p = 0; p < n; p++) {
+		assert_int_equal(cut->pieces[p], expected[p] * 1024);
+		largest = expected[p] * 1024 > largest ? expected[p] * 1024 : largest;
+	}
+	assert_in_range(cut->slot_bytes, largest, largest + 5 * 2 * 4096);
+	release_model(&m);
+}
+
+static void test_pieces_follow_the_steps(void **state)
+{
+	(void)state;
+	check_pieces(1, (const uint64_t[]){80, 64, 1001, 1000, 1002}, 5);
+	check_pieces(81 * 1024, (const uint64_t[]){144, 1001, 1000, 1002}, 4);
+	check_pieces(145 * 1024, (const uint64_t[]){1145, 1000, 1002}, 3);
+	check_pieces(2 << 20, (const uint64_t[]){2145, 1002}, 2);
+}
+
+/* Whatever is kept: every step has its matrices in the piece that it is computed with, or kept, and goes
+ * back to no piece before. */
+static void test_every_step_finds_its_matrices(void **state)
+{
+	(void)state;
+	static const uint64_t rows[N_MATRICES] = {64, 4, 2, 128, 1000, 2000, 4000};
+	struct hr_model       m;
+	make_model(&m, rows, 1);
+	assert_int_equal(m.cuts.n, (1 << N_MATRICES) - 1);
+	for (int i = 0; i < m.cuts.n; i++) {
+		enum hr_tier        tiers[N_BLOCKS] = {HR_TIER_DISK, HR_TIER_DEVICE, HR_TIER_DISK};
+		struct hr_placement placement = {.cut = i, .block_tier = tiers};
+		struct hr_part     *parts = hr__parts_new(&m, &placement);
+		for (int b = 0; b < N_BLOCKS; b++) {
+			const struct hr_part     *part = &parts[b];
+			const struct hr_block    *o = &part->offsets;
+			const struct hr_weight   *used[] = {&o->q, &o->k, &o->v, &o->o, &o->up, &o->gate, &o->down};
+			static const enum hr_step step_of[] = {HR_STEP_QKV, HR_STEP_QKV,  HR_STEP_QKV, HR_STEP_O,
+			                                       HR_STEP_UP,  HR_STEP_GATE, HR_STEP_DOWN};
+			assert_int_equal(part->n_pieces,
+			                 tiers[b] == HR_TIER_DEVICE ? 1 : m.cuts.bytes[i * N_BLOCKS].n_pieces);
+			for (int k = 0; k < N_MATRICES; k++) {
+				uint64_t bit = 1ull << (used[k] - (const struct hr_weight *)o);
+				int      piece = part->piece_of[step_of[k]];
+				assert_true((part->weights[piece] | part->kept_weights) & bit);
+				assert_true(k == 0 || piece >= part->piece_of[step_of[k - 1]]);
+			}
+		}
+		hr__parts_free(parts, N_BLOCKS);
+	}
+	release_model(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_matrices_of_one_type),
 	    cmocka_unit_test(test_matrices_of_many_types),
+	    cmocka_unit_test(test_pieces_follow_the_steps),
+	    cmocka_unit_test(test_every_step_finds_its_matrices),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,17 @@ struct made {
 	uint64_t               total_bytes; /* everything resident */
 };
 
+/* A cut that streams `streamed` bytes in n pieces, each in no more memory than they all need. */
+static struct hr_cut cut_of(uint64_t kept_bytes, uint64_t memory_bytes, uint64_t streamed, int n_pieces)
+{
+	struct hr_cut cut = {kept_bytes, memory_bytes, streamed, .n_pieces = n_pieces};
+	cut.slot_bytes = hr__align_up(memory_bytes / (uint64_t)n_pieces, PAGE);
+	for (int p = 0; p < n_pieces; p++)
+		cut.pieces[p] =
+		    streamed * (uint64_t)(p + 1) / (uint64_t)n_pieces - streamed * (uint64_t)p / (uint64_t)n_pieces;
+	return cut;
+}
+
 /* A random part of every block stays, and both parts are a page longer than they need be. */
 static void make_cuts(struct made *m, int n_blocks)
 {
@@ -40,9 +51,10 @@ static void make_cuts(struct made *m, int n_blocks)
 		for (int k = 0; k < n_blocks; k++) {
 			const struct hr_layer *b = &m->blocks[k];
 			uint64_t               streamed = 1 + b->file_bytes * share / 100;
+			int n_pieces = streamed < HR_MAX_PIECES ? 1 : 1 + (int)random_below(HR_MAX_PIECES);
 			m->cuts[i * n_blocks + k] =
-			    (struct hr_cut){hr__align_up(b->file_bytes - b->file_bytes * share / 100, PAGE) + PAGE,
-			                    hr__align_up(streamed, PAGE) + PAGE, streamed};
+			    cut_of(hr__align_up(b->file_bytes - b->file_bytes * share / 100, PAGE) + PAGE,
+			           hr__align_up(streamed, PAGE) + PAGE, streamed, n_pieces);
 		}
 	}
 }
@@ -100,7 +112,7 @@ static void check_plan(const struct made *m, const struct hr_placement *p)
 		const struct hr_layer *b = &m->blocks[i];
 		enum hr_tier           tier = p->block_tier[i];
 		assert_in_range(tier, HR_TIER_DEVICE, HR_TIER_DISK);
-		struct hr_cut part = {0, b->memory_bytes, b->file_bytes};
+		struct hr_cut part = {0, b->memory_bytes, b->file_bytes, .slot_bytes = b->memory_bytes};
 		if (p->cut >= 0)
 			part = m->cuts[p->cut * r->n_blocks + i];
 		n[tier]++;
@@ -109,8 +121,8 @@ static void check_plan(const struct made *m, const struct hr_placement *p)
 		host += tier == HR_TIER_HOST ? part.memory_bytes : 0;
 		streamed += tier != HR_TIER_DEVICE ? part.file_bytes : 0;
 		disk += tier == HR_TIER_DISK ? part.file_bytes : 0;
-		if (tier != HR_TIER_DEVICE && largest < part.memory_bytes)
-			largest = part.memory_bytes;
+		if (tier != HR_TIER_DEVICE && largest < part.slot_bytes)
+			largest = part.slot_bytes;
 	}
 	device += p->head_tier == HR_TIER_DEVICE ? r->head_bytes : 0;
 	host += p->head_tier == HR_TIER_HOST ? r->head_bytes : 0;
@@ -331,7 +343,8 @@ static void test_cut_blocks_stream_less(void **unused)
 	m.request.cuts = m.cuts;
 	m.request.n_cuts = 3;
 	for (int i = 0; i < 90; i++) /* a quarter, a half, or three quarters of a block stay */
-		m.cuts[i] = (struct hr_cut){(1 + i / 30) << 20, (3 - i / 30) << 20, (3 - i / 30) << 20};
+		m.cuts[i] = cut_of((1 + (uint64_t)i / 30) << 20, (3 - (uint64_t)i / 30) << 20,
+		                   (3 - (uint64_t)i / 30) << 20, 1);
 	make(&cut, &m);
 	assert_int_equal(cut.cut, 2);
 	assert_int_equal(cut.n_resident, 8); /* 8 * 4 + 22 * 3 + 2 * 1 MiB */

@@ -128,6 +128,16 @@ static void test_last_block_is_for_outputs(void **state)
 	hr_plan_release(&p);
 }
 
+/* Of a block of `bytes`, `kept` stay, the rest is streamed in n equal pieces. */
+static struct hr_cut cut_of(uint64_t bytes, uint64_t kept, int n_pieces)
+{
+	uint64_t      streamed = bytes - kept;
+	struct hr_cut cut = {kept, streamed, streamed, streamed / (uint64_t)n_pieces, .n_pieces = n_pieces};
+	for (int p = 0; p < n_pieces; p++)
+		cut.pieces[p] = streamed / (uint64_t)n_pieces;
+	return cut;
+}
+
 /* Blocks of which a hundredth or a quarter can stay, and budgets between those at which another whole block
  * fits. */
 static void test_a_cut_must_be_worth_it(void **state)
@@ -139,7 +149,7 @@ static void test_a_cut_must_be_worth_it(void **state)
 		struct hr_cut cuts[N_BLOCKS];
 		uint64_t      kept = hr__align_up(BLOCK_BYTES * (uint64_t)percent / 100, HR_IO_ALIGN);
 		for (int i = 0; i < N_BLOCKS; i++)
-			cuts[i] = (struct hr_cut){kept, BLOCK_BYTES - kept, BLOCK_BYTES - kept};
+			cuts[i] = cut_of(BLOCK_BYTES, kept, 1);
 		for (uint64_t eighths = 3 * 8; eighths < 8 * (N_BLOCKS + 4); eighths++) {
 			struct hr_plan_request r = request(true, eighths * BLOCK_BYTES / 8, &cost);
 			struct hr_placement    whole, plan;
@@ -158,6 +168,42 @@ static void test_a_cut_must_be_worth_it(void **state)
 	assert_true(n_cut > 20 && n_whole > 20);
 }
 
+/* As request(), but of blocks that are as large as eight. */
+static struct hr_plan_request large_request(uint64_t budget, const struct hr_cost *cost)
+{
+	struct hr_plan_request r = request(true, 8 * budget, cost);
+	for (int i = 0; i < N_BLOCKS; i++)
+		blocks[i].memory_bytes = blocks[i].file_bytes = 8 * BLOCK_BYTES;
+	r.head_bytes *= 8;
+	return r;
+}
+
+/* Pieces of a block need a smaller ring than blocks, so less is streamed and the pass is shorter. */
+static void test_pieces_take_smaller_slots(void **state)
+{
+	(void)state;
+	struct hr_cost cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
+	for (uint64_t layers = 6; layers < 20; layers++) {
+		struct hr_placement p[2];
+		double              ns[2];
+		for (int k = 0; k < 2; k++) {
+			struct hr_plan_request r = large_request(layers * BLOCK_BYTES, &cost);
+			struct hr_cut          cuts[N_BLOCKS];
+			for (int i = 0; i < N_BLOCKS; i++)
+				cuts[i] = cut_of(8 * BLOCK_BYTES, BLOCK_BYTES, k ? 4 : 1);
+			r.cuts = cuts;
+			r.n_cuts = 1;
+			assert_int_equal(hr_plan_make(&p[k], &r, NULL), 0);
+			ns[k] = pass_of(&r, &p[k], &cost);
+		}
+		assert_int_equal(p[1].slot_bytes, 7 * BLOCK_BYTES / 4);
+		assert_true(p[1].streamed_bytes_per_pass + 3 * BLOCK_BYTES <= p[0].streamed_bytes_per_pass);
+		assert_true(ns[1] < ns[0]);
+		hr_plan_release(&p[0]);
+		hr_plan_release(&p[1]);
+	}
+}
+
 /* Whichever plan wins, with cuts or without. */
 static void test_a_rounded_chunk_is_told(void **state)
 {
@@ -166,7 +212,7 @@ static void test_a_rounded_chunk_is_told(void **state)
 	struct hr_cut  cuts[N_BLOCKS];
 	int            n_cut = 0, n_whole = 0;
 	for (int i = 0; i < N_BLOCKS; i++)
-		cuts[i] = (struct hr_cut){BLOCK_BYTES / 4, BLOCK_BYTES * 3 / 4, BLOCK_BYTES * 3 / 4};
+		cuts[i] = cut_of(BLOCK_BYTES, BLOCK_BYTES / 4, 1);
 	for (uint64_t quarters = 3 * 4; quarters < 4 * (N_BLOCKS + 3); quarters++) {
 		struct hr_plan_request r = request(true, quarters * BLOCK_BYTES / 4, &cost);
 		struct hr_placement    p;
@@ -259,6 +305,7 @@ int main(void)
 	    cmocka_unit_test(test_a_rounded_chunk_is_told),
 	    cmocka_unit_test(test_wishes_bind_it),
 	    cmocka_unit_test(test_a_cut_must_be_worth_it),
+	    cmocka_unit_test(test_pieces_take_smaller_slots),
 	    cmocka_unit_test(test_a_throttle_hides_the_disk),
 	    cmocka_unit_test(test_measures_a_file),
 	    cmocka_unit_test(test_measures_a_link),
