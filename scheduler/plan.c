@@ -141,7 +141,7 @@ static bool find_best(const struct hr_plan_request *r, const struct hr__splits *
 		                      .cut = i / n_counts / 2 - 1,
 		                      .head_resident = i / n_counts % 2 || r->head_bytes == 0};
 		complete(r, &c, hr__splits_at(splits, c.n_resident, c.cut), slots);
-		if (!is_within_wishes(r, &c))
+		if (!is_within_wishes(r, &c) || (splits->head_stays && !c.head_resident))
 			continue;
 		if (*smallest > c.device_bytes)
 			*smallest = c.device_bytes;

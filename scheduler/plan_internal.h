@@ -21,6 +21,7 @@ struct hr__split {
 struct hr__splits {
 	struct hr__split *all; /* [1 + n_cuts][n_counts] */
 	int               n_counts, n_cuts;
+	bool              head_stays; /* of them, only those with the head resident */
 };
 
 /* HR_ENOMEM. A zeroed struct can be released. */

@@ -2,14 +2,15 @@
  *
  * The planner's choice by bytes is the first guess. From there one thing after the other is
  * varied, over the chunks and depths that were measured and the slots that a ring can have,
- * and what is predicted to be quicker is kept. A plan that keeps a part of each streamed block must
- * also be quicker than the best one of whole blocks, which is simpler. */
+ * and what is predicted to be quicker is kept. Two kinds of plans are preferred unless the pass is longer
+ * with them: those of whole blocks, which are simpler, and those with a resident head. A prompt is computed
+ * long before a pass's bytes are read, all but the head's, which nothing is left to compute beside. */
 #include "base/error.h"
 #include "scheduler/plan_internal.h"
 #include "scheduler/rates.h"
 
 #define WORTHWHILE 0.002 /* of a pass: less is not worth leaving the usual setting */
-#define NOISE      0.005 /* of a pass: so much a plan with a cut must be better than one without */
+#define NOISE      0.005 /* of a pass: so much a plan must be better than one that is preferred */
 
 /* Make the plan for `request` and keep it if it is predicted to be quicker than `best`
  * by more than a simulation is worth; what its ceiling rules out is not simulated. A plan that falls
@@ -78,23 +79,37 @@ static int find_by_time(struct hr_placement *plan, double *ns, const struct hr_p
 	return rc;
 }
 
+/* Take the best plan out of `preferred` instead of `plan`, whose pass is not the longer for it; `best_ns`:
+ * the shortest there is. */
+static int prefer(struct hr_placement *plan, double best_ns, const struct hr_plan_request *request,
+                  const struct hr__splits *preferred, struct hr_error *err)
+{
+	struct hr_placement other = {0};
+	double              ns;
+	int                 rc = find_by_time(&other, &ns, request, preferred, NULL);
+	if (!rc && other.n_fallbacks <= plan->n_fallbacks && ns * (1 - NOISE) <= best_ns) {
+		struct hr_placement worse = *plan;
+		*plan = other;
+		other = worse;
+	}
+	hr_plan_release(&other);
+	return rc == HR_EBUDGET ? 0 : rc ? hr__fail(err, rc, "There is no memory to compare plans.") : 0;
+}
+
 static int choose_by_time(struct hr_placement *plan, const struct hr_plan_request *request,
                           const struct hr__splits *splits, struct hr_error *err)
 {
-	struct hr_placement whole = {0};
-	struct hr__splits   uncut = {splits->all, splits->n_counts, 0};
-	double              ns, whole_ns;
-	int                 rc = find_by_time(plan, &ns, request, splits, err);
-	if (rc || plan->cut < 0)
-		return rc;
-	rc = find_by_time(&whole, &whole_ns, request, &uncut, NULL);
-	if (!rc && whole.n_fallbacks <= plan->n_fallbacks && whole_ns * (1 - NOISE) <= ns) {
-		struct hr_placement worse = *plan;
-		*plan = whole;
-		whole = worse;
-	}
-	hr_plan_release(&whole);
-	return rc == HR_EBUDGET ? 0 : rc ? hr__fail(err, rc, "There is no memory to compare plans.") : 0;
+	struct hr__splits preferred = *splits;
+	double            ns;
+	int               rc = find_by_time(plan, &ns, request, splits, err);
+	preferred.n_cuts = 0;
+	if (!rc && plan->cut >= 0)
+		rc = prefer(plan, ns, request, &preferred, err);
+	preferred.n_cuts = plan->cut >= 0 ? splits->n_cuts : 0;
+	preferred.head_stays = true;
+	if (!rc && plan->slots && !request->map && plan->head_tier != HR_TIER_DEVICE)
+		rc = prefer(plan, ns, request, &preferred, err);
+	return rc;
 }
 
 int hr_plan_make(struct hr_placement *out, const struct hr_plan_request *request, struct hr_error *err)

@@ -204,6 +204,33 @@ static void test_pieces_take_smaller_slots(void **state)
 	}
 }
 
+/* Blocks that can be cut anywhere, nearly, into pieces for equal slots: what the head takes of the budget is
+ * then taken from blocks, and no pass is the longer for it. */
+static void test_head_stays_where_it_costs_nothing(void **state)
+{
+	(void)state;
+	enum { N_CUTS = 63 };
+	static struct hr_cut cuts[N_CUTS][N_BLOCKS];
+	int                  n_away = 0;
+	struct hr_cost       cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
+	for (int k = 0; k < N_CUTS; k++)
+		for (int i = 0; i < N_BLOCKS; i++) {
+			cuts[k][i] = cut_of(8 * BLOCK_BYTES, BLOCK_BYTES * (uint64_t)(k + 1) / 8, 4);
+			cuts[k][i].slot_bytes = 2 * BLOCK_BYTES;
+		}
+	for (uint64_t thirds = 3 * 5; thirds < 3 * 20; thirds++) {
+		struct hr_plan_request r = large_request(thirds * BLOCK_BYTES / 3, &cost);
+		struct hr_placement    p;
+		r.cuts = cuts[0];
+		r.n_cuts = N_CUTS;
+		r.head_bytes += BLOCK_BYTES / 2;
+		assert_int_equal(hr_plan_make(&p, &r, NULL), 0);
+		n_away += p.head_tier != HR_TIER_DEVICE;
+		hr_plan_release(&p);
+	}
+	assert_in_range(n_away, 0, 7); /* of 45; 14 if only bytes counted */
+}
+
 /* Whichever plan wins, with cuts or without. */
 static void test_a_rounded_chunk_is_told(void **state)
 {
@@ -306,6 +333,7 @@ int main(void)
 	    cmocka_unit_test(test_wishes_bind_it),
 	    cmocka_unit_test(test_a_cut_must_be_worth_it),
 	    cmocka_unit_test(test_pieces_take_smaller_slots),
+	    cmocka_unit_test(test_head_stays_where_it_costs_nothing),
 	    cmocka_unit_test(test_a_throttle_hides_the_disk),
 	    cmocka_unit_test(test_measures_a_file),
 	    cmocka_unit_test(test_measures_a_link),
