@@ -3,19 +3,22 @@
  *
  * Whole matrices go to one side or the other, at least one is streamed; norms and biases are
  * kept. All blocks are cut alike, so that one slot fits each. Of several cuts that stream equally many bytes
- * of a block, the one that reads them in the fewest extents is offered: 34 of seven matrices of one type, all
- * 126 where no two sets of them are equally large. Which cut is taken is the planner's decision; to it a cut
- * is no more than its bytes.
+ * of a block, the one with the smallest slots is offered, and of those the one that is read in the fewest
+ * extents: 34 of seven matrices of one type, all 126 where no two sets of them are equally large. Which cut
+ * is taken is the planner's decision; to it a cut is no more than its bytes.
  *
  * What is streamed of a large block comes in pieces, each of the matrices of some steps of its computation.
  * A piece is given back when the next one is needed, so the ring need not be larger than some pieces, and
- * of a large block two take much less than two blocks. A block may then also be streamed
- * whole but for its norms. Pieces below least_piece_bytes would only make more reads.
+ * of a large block two take much less than two blocks. A block may then also be streamed whole but for
+ * its norms. Steps share a piece as long as it is no larger than the largest step's or than
+ * piece_bytes: smaller pieces would make slots no smaller, or only make more reads.
  *
  * All parts are layers like all others: what is kept is a resident. */
 #include "runtime/cut.h"
 
 #include "base/mem.h"
+
+#include <assert.h>
 
 #define MAX_MATRICES 8
 #define MAX_WAYS     (1 << MAX_MATRICES)
@@ -29,10 +32,12 @@ static const uint64_t step_weights[HR_N_STEPS] = {
     [HR_STEP_DOWN] = BIT(down),
 };
 
+static_assert(HR_N_STEPS <= HR_MAX_PIECES, "a piece has at least one step");
+
 struct way {
 	uint64_t streamed; /* weights */
-	uint64_t bytes;
-	int      n_extents;
+	uint64_t bytes, slot_bytes;
+	int      n_pieces, n_extents;
 };
 
 static uint64_t all_steps(void)
@@ -54,63 +59,35 @@ static int find_matrices(const struct hr_block *block, uint64_t out[MAX_MATRICES
 	return n;
 }
 
-/* Put `way` into its place among n ways, fewest bytes first; returns how many there are then. */
-static int insert(struct way *ways, int n, struct way way)
+static uint64_t bytes_of(const struct hr_block *block, uint64_t weights)
 {
-	int i = 0;
-	while (i < n && ways[i].bytes < way.bytes)
-		i++;
-	if (i < n && ways[i].bytes == way.bytes) {
-		if (way.n_extents < ways[i].n_extents)
-			ways[i] = way;
-		return n;
-	}
-	memmove(&ways[i + 1], &ways[i], (size_t)(n - i) * sizeof *ways);
-	ways[i] = way;
-	return n + 1;
-}
-
-/* All ways to cut the first block, by the bytes that they stream. */
-static int find_ways(const struct hr_model *m, struct way ways[MAX_WAYS])
-{
-	uint64_t matrices[MAX_MATRICES];
-	int      n_matrices = find_matrices(&m->blocks[0], matrices), n = 0;
-	bool     in_pieces = m->block_layers[0].file_bytes > m->cuts.least_piece_bytes;
-	for (int subset = 1; subset < (1 << n_matrices) - !in_pieces; subset++) {
-		struct way      way = {0};
-		struct hr_layer part = {0};
-		struct hr_block ignored;
-		for (int i = 0; i < n_matrices; i++)
-			way.streamed |= subset >> i & 1 ? matrices[i] : 0;
-		if (hr__layout_block(&part, &ignored, &m->checkpoint, 0, way.streamed))
-			return HR_ENOMEM;
-		way.bytes = part.file_bytes;
-		way.n_extents = part.n_extents;
-		free(part.extents);
-		if (way.bytes < m->block_layers[0].file_bytes || in_pieces)
-			n = insert(ways, n, way);
-	}
-	return n;
-}
-
-static uint64_t bytes_of(const struct hr_checkpoint *c, int block, uint64_t weights)
-{
-	const int *tensors = (const int *)&c->blocks[block];
-	uint64_t   bytes = 0;
+	const struct hr_weight *w = (const struct hr_weight *)block;
+	uint64_t                bytes = 0;
 	for (int i = 0; i < HR_N_BLOCK_WEIGHTS; i++)
-		if (weights >> i & 1 && tensors[i] >= 0)
-			bytes += c->tensors[tensors[i]].bytes;
+		if (weights >> i & 1)
+			bytes += hr_weight_bytes(&w[i]);
 	return bytes;
+}
+
+/* Bytes that a piece of block i may have. */
+static uint64_t limit_of(const struct hr_model *m, int i, uint64_t streamed)
+{
+	uint64_t limit = m->cuts.piece_bytes;
+	for (int step = 0; step < HR_N_STEPS; step++) {
+		uint64_t bytes = bytes_of(&m->blocks[i], step_weights[step] & streamed);
+		limit = limit && limit < bytes ? bytes : limit;
+	}
+	return limit;
 }
 
 /* The steps of block i in pieces: the matrices of each, and which step is computed with which. */
 static void find_pieces(struct hr_part *part, const struct hr_model *m, int i, uint64_t streamed)
 {
-	uint64_t in_piece = 0;
+	uint64_t limit = limit_of(m, i, streamed), in_piece = 0;
 	int      n = 0;
 	for (int step = 0; step < HR_N_STEPS; step++) {
-		uint64_t weights = step_weights[step] & streamed, bytes = bytes_of(&m->checkpoint, i, weights);
-		if (bytes && in_piece && in_piece >= m->cuts.least_piece_bytes) {
+		uint64_t weights = step_weights[step] & streamed, bytes = bytes_of(&m->blocks[i], weights);
+		if (in_piece && bytes && (in_piece > limit || bytes > limit - in_piece)) {
 			in_piece = 0;
 			n++;
 		}
@@ -158,6 +135,60 @@ static struct hr_cut bytes_of_part(const struct hr_part *part)
 	return cut;
 }
 
+static bool is_better(const struct way *a, const struct way *b)
+{
+	return a->slot_bytes != b->slot_bytes ? a->slot_bytes < b->slot_bytes : a->n_extents < b->n_extents;
+}
+
+/* Put `way` into its place among n ways, fewest bytes first; returns how many there are then. */
+static int insert(struct way *ways, int n, struct way way)
+{
+	int i = 0;
+	while (i < n && ways[i].bytes < way.bytes)
+		i++;
+	if (i < n && ways[i].bytes == way.bytes) {
+		if (is_better(&way, &ways[i]))
+			ways[i] = way;
+		return n;
+	}
+	memmove(&ways[i + 1], &ways[i], (size_t)(n - i) * sizeof *ways);
+	ways[i] = way;
+	return n + 1;
+}
+
+/* What comes of streaming those weights of the first block. HR_ENOMEM. */
+static int measure_way(struct way *way, const struct hr_model *m, uint64_t streamed)
+{
+	struct hr_part part = {0};
+	int            rc = cut_block(&part, m, 0, ~streamed);
+	struct hr_cut  cut = bytes_of_part(&part);
+	*way = (struct way){streamed, cut.file_bytes, cut.slot_bytes, cut.n_pieces, 0};
+	for (int p = 0; p < part.n_pieces; p++)
+		way->n_extents += part.pieces[p].n_extents;
+	release_part(&part);
+	return rc;
+}
+
+/* All ways to cut the first block, by the bytes that they stream. To stream all matrices is one of them only
+ * if they come in pieces. */
+static int find_ways(const struct hr_model *m, struct way ways[MAX_WAYS])
+{
+	uint64_t matrices[MAX_MATRICES];
+	int      n_matrices = find_matrices(&m->blocks[0], matrices), n = 0;
+	for (int subset = 1; subset < 1 << n_matrices; subset++) {
+		struct way way;
+		uint64_t   streamed = 0;
+		bool       all = subset + 1 == 1 << n_matrices;
+		for (int i = 0; i < n_matrices; i++)
+			streamed |= subset >> i & 1 ? matrices[i] : 0;
+		if (measure_way(&way, m, streamed))
+			return HR_ENOMEM;
+		if (all ? way.n_pieces > 1 : way.bytes < m->block_layers[0].file_bytes)
+			n = insert(ways, n, way);
+	}
+	return n;
+}
+
 /* The bytes of cut `index` in all blocks. Blocks may differ; that one of them has nothing left to be
  * streamed makes the cut unfit: HR_EINVAL. */
 static int measure_cut(struct hr_model *m, int index, uint64_t kept)
@@ -176,10 +207,10 @@ static int measure_cut(struct hr_model *m, int index, uint64_t kept)
 	return rc;
 }
 
-int hr__cuts_init(struct hr_model *m, uint64_t least_piece_bytes)
+int hr__cuts_init(struct hr_model *m, uint64_t piece_bytes)
 {
 	struct way ways[MAX_WAYS];
-	m->cuts.least_piece_bytes = least_piece_bytes;
+	m->cuts.piece_bytes = piece_bytes;
 	int n = find_ways(m, ways), rc = n < 0 ? n : 0;
 	if (n <= 0)
 		return rc;

@@ -8,10 +8,12 @@
  * several. */
 enum hr_step { HR_STEP_QKV, HR_STEP_O, HR_STEP_UP, HR_STEP_GATE, HR_STEP_DOWN, HR_N_STEPS };
 
-/* The ways to cut the blocks of a model that is laid out. A piece is as many steps as `least_piece_bytes`
- * take; HR_ONE_PIECE: all. HR_ENOMEM. */
-#define HR_ONE_PIECE UINT64_MAX
-int  hr__cuts_init(struct hr_model *model, uint64_t least_piece_bytes);
+#define HR_ONE_PIECE     UINT64_MAX
+#define HR_PIECE_OF_STEP 0
+
+/* The ways to cut the blocks of a model that is laid out, in pieces that need not be smaller than
+ * `piece_bytes`: HR_ONE_PIECE, HR_PIECE_OF_STEP (one for each), or bytes in between. HR_ENOMEM. */
+int  hr__cuts_init(struct hr_model *model, uint64_t piece_bytes);
 void hr__cuts_release(struct hr_cuts *cuts);
 
 /* The blocks of a plan, as they lie in memory. */

@@ -20,6 +20,7 @@
 
 #include "base/error.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #define TRY(call)                                                                                            \
@@ -448,13 +449,14 @@ static int classify(struct hr_forward *f)
 
 /* ---- The pass -------------------------------------------------------------- */
 
-/* Compute layer `i` of the pass: a block for all its chunks, which is in one piece where there are several,
- * or what there is of the head. */
+/* Compute layer `i` of the pass: a block, or the head or a part of it. Only encoders have several chunks, and
+ * their blocks are not in pieces: a second chunk would want the first one again. */
 static int compute_layer(struct hr_forward *f, int i)
 {
 	if (i >= f->o.model->n_blocks)
 		return compute_head(f, i - f->o.model->n_blocks);
 	TRY(hr__hold_block(&f->hold, i));
+	assert(f->pass.n_chunks <= 1 || f->o.parts[i].n_pieces == 1);
 	for (int c = 0; c < f->pass.n_chunks; c++) {
 		struct chunk chunk = chunk_of(f, c);
 		TRY(compute_block(f, i, &chunk));

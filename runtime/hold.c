@@ -27,7 +27,9 @@ int hr__hold_layer(struct hr_hold *h, int layer, void **weights)
 static int take_piece(struct hr_hold *h, int piece)
 {
 	void *weights;
-	int   rc = hr__hold_layer(h, h->part->first_layer + piece, &weights);
+	if (piece) /* what is given back is no longer found */
+		hr__part_place(&h->block, h->part, h->part->weights[piece - 1], NULL);
+	int rc = hr__hold_layer(h, h->part->first_layer + piece, &weights);
 	if (!rc)
 		hr__part_place(&h->block, h->part, h->part->weights[piece], weights);
 	return rc;

@@ -23,8 +23,8 @@ struct hr_hold {
 void hr__hold_init(struct hr_hold *hold, struct hr_window *window, const struct hr_part *parts,
                    struct hr_error *err);
 
-/* Each of these gives back what is held and is no longer needed. They block until the weights are there;
- * errors as hr_window_acquire(), in hold->err. */
+/* Give back what is held and take what comes next (a step: if its weights are not held already). They block
+ * until the weights are there; errors as hr_window_acquire(), in hold->err. */
 int  hr__hold_layer(struct hr_hold *hold, int layer, void **weights);
 int  hr__hold_block(struct hr_hold *hold, int block);        /* from its first piece on */
 int  hr__hold_step(struct hr_hold *hold, enum hr_step step); /* steps only go forward */

@@ -26,37 +26,37 @@ enum { N_END_WEIGHTS = sizeof(struct hr_ends) / sizeof(struct hr_weight) };
 #define ALL UINT64_MAX
 
 /* A range of a file that becomes a weight, or the scales of one. */
-struct piece {
+struct range {
 	const struct hr_file *file;
 	uint64_t              offset, bytes;
 	const void          **data; /* gets its offset in the layer's memory */
 };
 
-static int piece_compare(const void *a, const void *b)
+static int range_compare(const void *a, const void *b)
 {
-	const struct piece *p = a, *q = b;
+	const struct range *p = a, *q = b;
 	if (p->file != q->file)
 		return p->file < q->file ? -1 : 1;
 	return p->offset < q->offset ? -1 : p->offset > q->offset;
 }
 
-static bool piece_joins(const struct hr_extent *extent, const struct piece *piece)
+static bool range_joins(const struct hr_extent *extent, const struct range *range)
 {
-	return extent->file == piece->file && piece->offset <= extent->offset + extent->length + MERGE_GAP_BYTES;
+	return extent->file == range->file && range->offset <= extent->offset + extent->length + MERGE_GAP_BYTES;
 }
 
-/* Fill `layer` (named already) from pieces; sets each piece's *data. */
-static int place_pieces(struct hr_layer *layer, struct piece *pieces, int n)
+/* Fill `layer` (named already) from ranges; sets each range's *data. */
+static int place_ranges(struct hr_layer *layer, struct range *ranges, int n)
 {
-	qsort(pieces, (size_t)n, sizeof *pieces, piece_compare);
+	qsort(ranges, (size_t)n, sizeof *ranges, range_compare);
 	layer->extents = hr__calloc((size_t)n, sizeof *layer->extents);
 	if (!layer->extents)
 		return HR_ENOMEM;
 	struct hr_extent *extent = NULL;
 	uint64_t          memory = 0;
 	for (int i = 0; i < n; i++) {
-		struct piece *p = &pieces[i];
-		if (!extent || !piece_joins(extent, p)) {
+		struct range *p = &ranges[i];
+		if (!extent || !range_joins(extent, p)) {
 			extent = &layer->extents[layer->n_extents++];
 			*extent = (struct hr_extent){p->file, p->offset, p->bytes, memory};
 		} else if (p->offset + p->bytes > extent->offset + extent->length) {
@@ -74,7 +74,7 @@ static int place_pieces(struct hr_layer *layer, struct piece *pieces, int n)
 }
 
 /* The scales of rows [first, first + weight->rows) of a tensor. */
-static struct piece scale_piece(const struct hr_tensor *t, uint64_t first, struct hr_weight *weight)
+static struct range scale_range(const struct hr_tensor *t, uint64_t first, struct hr_weight *weight)
 {
 	const struct hr_scales *s = &t->scales;
 	uint64_t                begin = (s->skip + first) / s->rows,
@@ -85,13 +85,13 @@ static struct piece scale_piece(const struct hr_tensor *t, uint64_t first, struc
 	                                  .rows = (int32_t)s->rows,
 	                                  .cols = (int32_t)s->cols,
 	                                  .skip = (int32_t)(s->skip + first - begin * s->rows)};
-	return (struct piece){s->file, s->offset + begin * row_bytes, (last - begin + 1) * row_bytes,
+	return (struct range){s->file, s->offset + begin * row_bytes, (last - begin + 1) * row_bytes,
 	                      &weight->scale.data};
 }
 
-/* Rows [first, first + rows) of tensor `index` as a weight; rows < 0: all. One piece or two, and how many. */
-static int weight_pieces(const struct hr_checkpoint *c, int index, int64_t first, int64_t rows,
-                         struct hr_weight *weight, struct piece out[2])
+/* Rows [first, first + rows) of tensor `index` as a weight; rows < 0: all. One range or two, and how many. */
+static int weight_ranges(const struct hr_checkpoint *c, int index, int64_t first, int64_t rows,
+                         struct hr_weight *weight, struct range out[2])
 {
 	const struct hr_tensor *t = &c->tensors[index];
 	uint64_t                n_rows = t->n_dims > 1 ? t->shape[0] : 1;
@@ -104,11 +104,11 @@ static int weight_pieces(const struct hr_checkpoint *c, int index, int64_t first
 	                             .rows = (int32_t)rows,
 	                             .cols = (int32_t)cols,
 	                             .column_stride = (int32_t)t->column_stride};
-	out[0] = (struct piece){t->file, t->offset + (uint64_t)first * row_bytes,
+	out[0] = (struct range){t->file, t->offset + (uint64_t)first * row_bytes,
 	                        all ? t->bytes : (uint64_t)rows * row_bytes, &weight->data};
 	if (!t->scales.file)
 		return 1;
-	out[1] = scale_piece(t, (uint64_t)first, weight);
+	out[1] = scale_range(t, (uint64_t)first, weight);
 	return 2;
 }
 
@@ -116,13 +116,13 @@ static int weight_pieces(const struct hr_checkpoint *c, int index, int64_t first
 static int layout_weights(struct hr_layer *layer, const struct hr_checkpoint *c, const int *tensors,
                           struct hr_weight *weights, int n, uint64_t which, const char *name)
 {
-	struct piece pieces[2 * (HR_N_BLOCK_WEIGHTS + N_END_WEIGHTS)];
-	int          n_pieces = 0;
+	struct range ranges[2 * (HR_N_BLOCK_WEIGHTS + N_END_WEIGHTS)];
+	int          n_ranges = 0;
 	for (int i = 0; i < n; i++)
 		if (tensors[i] >= 0 && which >> i & 1)
-			n_pieces += weight_pieces(c, tensors[i], 0, -1, &weights[i], pieces + n_pieces);
+			n_ranges += weight_ranges(c, tensors[i], 0, -1, &weights[i], ranges + n_ranges);
 	snprintf(layer->name, sizeof layer->name, "%s", name);
-	return n_pieces ? place_pieces(layer, pieces, n_pieces) : 0;
+	return n_ranges ? place_ranges(layer, ranges, n_ranges) : 0;
 }
 
 int hr__layout_block(struct hr_layer *layer, struct hr_block *offsets, const struct hr_checkpoint *c, int i,
@@ -148,10 +148,10 @@ static int layout_globals(struct hr_model *m)
 static int layout_matrix(struct hr_model *m, struct hr_matrix_layer *out, int tensor, int64_t first,
                          int64_t rows)
 {
-	struct piece pieces[2];
-	int          n = weight_pieces(&m->checkpoint, tensor, first, rows, &out->weight, pieces);
+	struct range ranges[2];
+	int          n = weight_ranges(&m->checkpoint, tensor, first, rows, &out->weight, ranges);
 	out->first_row = (int32_t)first;
-	return place_pieces(&out->layer, pieces, n);
+	return place_ranges(&out->layer, ranges, n);
 }
 
 static int layout_head_parts(struct hr_model *m)

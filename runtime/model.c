@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-#define LEAST_PIECE_BYTES (8ull << 20) /* several reads of any size that is worth choosing */
+#define PIECE_BYTES (16ull << 20) /* of which two keep a drive busy */
 
 static const char *rope_scaling_name(enum hr_rope_scaling scaling)
 {
@@ -128,7 +128,7 @@ int hr__model_of_checkpoint(struct hr_model **out, struct hr_checkpoint *checkpo
 	m->checkpoint = *checkpoint;
 	*checkpoint = (struct hr_checkpoint){0};
 	int rc = hr__layout_model(m, err);
-	if (!rc && hr__cuts_init(m, m->checkpoint.hparams.encoder ? HR_ONE_PIECE : LEAST_PIECE_BYTES))
+	if (!rc && hr__cuts_init(m, m->checkpoint.hparams.encoder ? HR_ONE_PIECE : PIECE_BYTES))
 		rc = hr__fail(err, HR_ENOMEM, "%s: out of memory while its layers were cut.", m->checkpoint.path);
 	if (rc) {
 		hr_model_close(m);

@@ -8,7 +8,7 @@
 #include "scheduler/plan.h"
 
 /* The weights of one block, and the small ones of the ends, always on the device. In a model, `data`
- * holds the offset in the layer's memory; hr_block_at() and hr_ends_at() turn it into addresses. An
+ * holds the offset in the layer's memory; hr__part_place() and hr_ends_at() turn it into addresses. An
  * absent weight has rows 0. */
 #define HR_X(name) struct hr_weight name;
 struct hr_block {
@@ -26,10 +26,11 @@ struct hr_matrix_layer {
 	int32_t          first_row;
 };
 
-/* Ways to cut a block in two, in the order of ever fewer bytes that are streamed; see cut.c. */
+/* Ways to cut blocks into what is kept and pieces that are streamed, in the order of ever fewer streamed
+ * bytes; see cut.c. */
 struct hr_cuts {
 	int            n;
-	uint64_t       least_piece_bytes;
+	uint64_t       piece_bytes;
 	uint64_t      *kept;  /* [n] the weights that are kept: a bit for each, in the order of struct hr_block */
 	struct hr_cut *bytes; /* [n][n_blocks] */
 };
@@ -60,6 +61,10 @@ static inline struct hr_weight hr_weight_at(struct hr_weight w, const void *base
 	if (w.scale.rows)
 		w.scale.data = (const char *)base + (uintptr_t)w.scale.data;
 	return w;
+}
+static inline uint64_t hr_weight_bytes(const struct hr_weight *w)
+{
+	return w->rows ? (uint64_t)w->rows * hr_type_row_bytes(hr_type_info(w->type), (uint64_t)w->cols) : 0;
 }
 struct hr_ends hr_ends_at(const struct hr_ends *offsets, const void *base);
 

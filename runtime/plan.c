@@ -240,16 +240,11 @@ static uint64_t largest_part(const struct hr_model *model)
 	return part;
 }
 
-static double bytes_of(const struct hr_weight *w)
-{
-	return (double)w->rows * (double)hr_type_row_bytes(hr_type_info(w->type), (uint64_t)w->cols);
-}
-
 /* The part of the last block that all tokens go through; see forward.c. */
 static double kv_share(const struct hr_model *model)
 {
 	const struct hr_block *last = &model->blocks[model->n_blocks - 1];
-	return (bytes_of(&last->k) + bytes_of(&last->v) + bytes_of(&last->qkv)) /
+	return (double)(hr_weight_bytes(&last->k) + hr_weight_bytes(&last->v) + hr_weight_bytes(&last->qkv)) /
 	       (double)model->block_layers[model->n_blocks - 1].file_bytes;
 }
 

@@ -6,7 +6,6 @@
 #define HR_TESTS_EXACTNESS_H
 
 #include "model_run.h"
-#include "runtime/cut.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -41,14 +40,6 @@ static char             exact_directory[200]; /* of exact_run() */
 static int32_t          exact_ids[EXACT_IDS];
 static struct hr_model *exact_model;
 
-/* Streamed blocks in as many pieces as there are, which only large ones otherwise are. */
-static inline int exact_cut_finely(struct hr_model *model)
-{
-	hr__cuts_release(&model->cuts);
-	model->cuts = (struct hr_cuts){0};
-	return hr__cuts_init(model, 1);
-}
-
 /* Before and after each test: the model of its kind, finely cut, and ids of its vocabulary. */
 static inline int exact_open_model(void **state)
 {
@@ -60,7 +51,7 @@ static inline int exact_open_model(void **state)
 	if (!rc)
 		rc = hr_model_open(&exact_model, path, &err);
 	if (!rc)
-		rc = exact_cut_finely(exact_model);
+		rc = run_cut_finely(exact_model);
 	if (rc)
 		fprintf(stderr, "%s\n", err.message);
 	else

@@ -1,10 +1,11 @@
-/* Running token ids through a model for tests, by the public header alone: one
+/* Running token ids through a model for tests, by the public header alone (but for run_cut_finely): one
  * call opens a session, runs the prompts together and closes it. Every failure
  * fails the test with the library's own sentence. */
 #ifndef HR_TESTS_MODEL_RUN_H
 #define HR_TESTS_MODEL_RUN_H
 
 #include "headrace/headrace.h"
+#include "runtime/cut.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -95,6 +96,27 @@ static inline uint64_t run_to_hash_in(struct hr_model *model, int n_ctx)
 
 static inline uint64_t run_to_hash(struct hr_model *model) { return run_to_hash_in(model, 0); }
 
+/* Let streamed blocks come in as many pieces as there are steps, which only large ones otherwise do. */
+static inline int run_cut_finely(struct hr_model *model)
+{
+	hr__cuts_release(&model->cuts);
+	model->cuts = (struct hr_cuts){0};
+	return hr__cuts_init(model, HR_PIECE_OF_STEP);
+}
+
+#define RUN_CUT_BUDGET (32ull << 20)
+
+/* The same for small models, with which it saves nothing: within RUN_CUT_BUDGET, all matrices are streamed,
+ * since the planner is told that blocks are too large to be held whole. */
+static inline int run_cut_always(struct hr_model *model)
+{
+	int rc = run_cut_finely(model);
+	model->cuts.n = 1; /* that of all matrices */
+	for (int i = 0; i < model->n_blocks; i++)
+		model->block_layers[i].memory_bytes = model->block_layers[i].file_bytes = 2 * RUN_CUT_BUDGET;
+	return rc;
+}
+
 /* A budget close to the smallest that works (within a 32nd): all that can be streamed is. */
 static inline uint64_t run_smallest_budget(const struct hr_model        *model,
                                            const struct hr_plan_options *options)
@@ -102,7 +124,7 @@ static inline uint64_t run_smallest_budget(const struct hr_model        *model,
 	struct hr_plan_options o = *options;
 	uint64_t               most = hr_model_info(model)->weight_bytes * 2 + (64u << 20);
 	o.cpu_isa = NULL; /* whether the machine has it is for the run to find out */
-	o.device_memory_bytes = hr_model_info(model)->largest_layer_bytes;
+	o.device_memory_bytes = hr_model_info(model)->largest_layer_bytes / 8 + 64;
 	for (; o.device_memory_bytes < most; o.device_memory_bytes += o.device_memory_bytes / 32) {
 		struct hr_plan *plan;
 		struct hr_error err = {0};

@@ -27,7 +27,7 @@ static struct hr_tensor tensor(uint64_t *at, uint64_t rows)
 }
 
 /* A model whose blocks hold a norm and matrices of `rows` KiB. */
-static void make_model(struct hr_model *m, const uint64_t rows[N_MATRICES], uint64_t least_piece_bytes)
+static void make_model(struct hr_model *m, const uint64_t rows[N_MATRICES], uint64_t piece_bytes)
 {
 	struct hr_checkpoint *c = &m->checkpoint;
 	int                   n = 0;
@@ -50,7 +50,7 @@ static void make_model(struct hr_model *m, const uint64_t rows[N_MATRICES], uint
 		}
 		assert_int_equal(hr__layout_block(&m->block_layers[i], &m->blocks[i], c, i, UINT64_MAX), 0);
 	}
-	assert_int_equal(hr__cuts_init(m, least_piece_bytes), 0);
+	assert_int_equal(hr__cuts_init(m, piece_bytes), 0);
 }
 
 static void release_model(struct hr_model *m)
@@ -101,12 +101,12 @@ static void test_matrices_of_many_types(void **state)
 	check_ways((const uint64_t[]){64, 4, 2, 64, 1000, 1000, 3001}, 3 * 2 * 2 * 3 * 2 - 2);
 }
 
-/* The cut of all matrices, in pieces of at least `least` bytes: `expected` KiB each. */
-static void check_pieces(uint64_t least, const uint64_t *expected, int n)
+/* The cut of all matrices, in pieces of `piece_bytes`: `expected` KiB each. */
+static void check_pieces(uint64_t piece_bytes, const uint64_t *expected, int n)
 {
 	static const uint64_t rows[N_MATRICES] = {64, 8, 8, 64, 1000, 1001, 1002}; /* q k v o gate up down */
 	struct hr_model       m;
-	make_model(&m, rows, least);
+	make_model(&m, rows, piece_bytes);
 	const struct hr_cut *cut = m.cuts.bytes;
 	assert_int_equal(cut->file_bytes, (64 + 8 + 8 + 64 + 1000 + 1001 + 1002) * 1024);
 	assert_int_equal(cut->n_pieces, n);
@@ -122,10 +122,10 @@ static void check_pieces(uint64_t least, const uint64_t *expected, int n)
 static void test_pieces_follow_the_steps(void **state)
 {
 	(void)state;
-	check_pieces(1, (const uint64_t[]){80, 64, 1001, 1000, 1002}, 5);
-	check_pieces(81 * 1024, (const uint64_t[]){144, 1001, 1000, 1002}, 4);
-	check_pieces(145 * 1024, (const uint64_t[]){1145, 1000, 1002}, 3);
-	check_pieces(2 << 20, (const uint64_t[]){2145, 1002}, 2);
+	check_pieces(HR_PIECE_OF_STEP, (const uint64_t[]){80, 64, 1001, 1000, 1002}, 5);
+	check_pieces(1, (const uint64_t[]){144, 1001, 1000, 1002}, 4); /* no larger than the largest step */
+	check_pieces(1145 * 1024, (const uint64_t[]){1145, 1000, 1002}, 3);
+	check_pieces(2003 * 1024, (const uint64_t[]){1145, 2002}, 2);
 }
 
 /* Whatever is kept: every step has its matrices in the piece that it is computed with, or kept, and goes
@@ -135,7 +135,7 @@ static void test_every_step_finds_its_matrices(void **state)
 	(void)state;
 	static const uint64_t rows[N_MATRICES] = {64, 4, 2, 128, 1000, 2000, 4000};
 	struct hr_model       m;
-	make_model(&m, rows, 1);
+	make_model(&m, rows, HR_PIECE_OF_STEP);
 	assert_int_equal(m.cuts.n, (1 << N_MATRICES) - 1);
 	for (int i = 0; i < m.cuts.n; i++) {
 		enum hr_tier        tiers[N_BLOCKS] = {HR_TIER_DISK, HR_TIER_DEVICE, HR_TIER_DISK};
@@ -161,12 +161,26 @@ static void test_every_step_finds_its_matrices(void **state)
 	release_model(&m);
 }
 
+/* Of cuts that stream as many bytes, the one with the smallest slots is offered: not two matrices of one
+ * step. */
+static void test_slots_are_small(void **state)
+{
+	(void)state;
+	static const uint64_t rows[N_MATRICES] = {64, 64, 64, 64, 256, 256, 256};
+	struct hr_model       m;
+	make_model(&m, rows, HR_PIECE_OF_STEP);
+	const struct hr_cut *two = &m.cuts.bytes[(m.cuts.n - 2) * N_BLOCKS];
+	assert_int_equal(two->file_bytes, 2 * 64 * 1024);
+	assert_int_equal(two->n_pieces, 2);
+	assert_in_range(two->slot_bytes, 64 * 1024, 64 * 1024 + 2 * 4096);
+	release_model(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_matrices_of_one_type),
-	    cmocka_unit_test(test_matrices_of_many_types),
-	    cmocka_unit_test(test_pieces_follow_the_steps),
+	    cmocka_unit_test(test_matrices_of_one_type),          cmocka_unit_test(test_matrices_of_many_types),
+	    cmocka_unit_test(test_pieces_follow_the_steps),       cmocka_unit_test(test_slots_are_small),
 	    cmocka_unit_test(test_every_step_finds_its_matrices),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -393,6 +393,7 @@ static struct hr_model *open_as(const char *path, const char *type, const char *
 	if (hr_model_open_as(&model, path, &q, directory, &err))
 		fail_msg("%s", err.message);
 	assert_string_equal(hr_model_info(model)->dtype, dtype);
+	assert_int_equal(run_cut_finely(model), 0);
 	return model;
 }
 

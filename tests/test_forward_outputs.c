@@ -1,7 +1,9 @@
 /* What the last layer computes for the rows that are asked for is, bit for bit, what it computes for them
  * among all rows: of models with norms before and behind, with parts in parallel, with queries, keys and
- * values in one matrix; for passes of several chunks, of which all, some or no rows are wanted. */
+ * values in one matrix, whole or in pieces; for passes of several chunks, of which all, some or no rows are
+ * wanted. */
 #include "base/mem.h"
+#include "model_run.h"
 #include "runtime/session.h"
 
 #include <setjmp.h>
@@ -76,23 +78,24 @@ static const float *states(struct hr_session *s, const struct asked *of)
 	return p->states;
 }
 
-static void rows_are_the_same(void **state)
+/* `pieces`: blocks are streamed piece by piece instead of whole. */
+static void check_rows(struct hr_model *model, bool pieces)
 {
 	static float           all[N_TOKENS][MAX_EMBD];
 	struct hr_error        err = {0};
-	struct hr_model       *model;
 	struct hr_session     *s;
 	struct hr_plan_options o;
-	if (hr_model_open(&model, *state, &err))
-		fail_msg("%s", err.message);
 	hr_plan_options_init(&o);
 	o.device = "cpu"; /* all of whose memory the host sees */
 	o.n_threads = 2;
 	o.n_batch = o.n_ctx = N_TOKENS;
 	o.n_seqs = N_TOKENS; /* room for so many outputs */
-	o.resident_layers = 0;
+	o.resident_layers = pieces ? HR_AUTO : 0;
+	if (pieces)
+		o.device_memory_bytes = RUN_CUT_BUDGET;
 	if (hr_session_open(&s, model, &o, &err))
 		fail_msg("%s", err.message);
+	assert_int_equal(s->parts[0].n_pieces > 1, pieces);
 	size_t n_embd = (size_t)hr_model_info(model)->n_embd, bytes = n_embd * sizeof(float);
 	assert_in_range(n_embd, 1, MAX_EMBD);
 	const float *whole = states(s, NULL);
@@ -106,6 +109,19 @@ static void rows_are_the_same(void **state)
 	}
 	assert_memory_not_equal(all[0], all[1], bytes);
 	hr_session_close(s);
+}
+
+static void rows_are_the_same(void **state)
+{
+	struct hr_error  err = {0};
+	struct hr_model *model;
+	if (hr_model_open(&model, *state, &err))
+		fail_msg("%s", err.message);
+	check_rows(model, false);
+	if (!model->checkpoint.hparams.encoder) {
+		assert_int_equal(run_cut_always(model), 0);
+		check_rows(model, true);
+	}
 	hr_model_close(model);
 }
 

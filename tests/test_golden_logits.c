@@ -134,21 +134,24 @@ static void on_logits(void *user, uint64_t id, int position, const float *logits
 	c->n_seen++;
 }
 
-/* Raises `worst` to what this run differs by; nothing when this machine can't run it. */
-static void compare(struct difference *worst, const struct hr_model *model, const struct golden *g,
-                    const struct hr_plan_options *o)
+/* Raises `worst` to what this run differs by; returns the hash of its logits, 0 when this machine can't run
+ * it. */
+static uint64_t compare(struct difference *worst, const struct hr_model *model, const struct golden *g,
+                        const struct hr_plan_options *o)
 {
 	struct comparison c = {.golden = g};
 	struct run_prompt prompt = {g->ids, g->n_ids, 1};
 	struct run_result result = {0}, last = {0};
 	if (run_prompts(&result, model, o, &prompt, 1, on_logits, &c))
-		return;
+		return 0;
 	assert_int_equal(c.n_seen, g->rows);
 	assert_int_equal(result.streamed, !o->full);
+	assert_int_equal(result.plan.kept_share > 0, result.streamed && o->resident_layers == HR_AUTO);
 	assert_int_equal(run_prompts(&last, model, o, &prompt, 1, NULL, NULL), 0);
 	assert_true(last.hash[0] == result.hash[0]);
 	worst->worst = larger(worst->worst, c.worst / g->range);
 	worst->rms = larger(worst->rms, sqrt(c.squares / g->rows / g->n_vocab) / g->range);
+	return result.hash[0];
 }
 
 static void check(const struct difference *got, const struct difference *bound)
@@ -168,12 +171,16 @@ static void equals_transformers(void **state)
 	static const char *const isas[] = {"portable", "avx2", "avx512", "amx"};
 	const struct one_case   *one = *state;
 	struct golden            golden = {0};
-	struct hr_model         *model;
+	struct hr_model         *model, *cut;
 	struct hr_error          err = {0};
 	load_golden(&golden, one->json);
 	if (hr_model_open(&model, one->model, &err))
 		fail_msg("%s", err.message);
 	struct difference f32 = {0}, f16 = {0};
+	uint64_t          hashes[2] = {0}; /* streamed, of each type of cache */
+	if (hr_model_open(&cut, one->model, &err))
+		fail_msg("%s", err.message);
+	assert_int_equal(run_cut_always(cut), 0);
 	for (int run = 0; run < 4 * 2 * 2; run++) {
 		struct hr_plan_options o;
 		hr_plan_options_init(&o);
@@ -183,11 +190,17 @@ static void equals_transformers(void **state)
 		o.full = run & 2;
 		o.n_threads = 2;
 		o.n_ctx = golden.n_ctx;
-		if (!o.full) {
+		bool pieces = !o.full && run / 4 % 2 == 0; /* whole blocks are streamed, or pieces of them */
+		if (pieces)
+			o.device_memory_bytes = RUN_CUT_BUDGET;
+		else if (!o.full) {
 			o.resident_layers = 0;
 			o.device_memory_bytes = run_smallest_budget(model, &o);
 		}
-		compare(run & 1 ? &f16 : &f32, model, &golden, &o);
+		uint64_t hash = compare(run & 1 ? &f16 : &f32, pieces ? cut : model, &golden, &o);
+		if (o.full)
+			assert_true(hash == hashes[run & 1]);
+		hashes[run & 1] = hash;
 	}
 	print_difference(one->model + sizeof ROOT, "f32", &f32);
 	print_difference("", "f16", &f16);
@@ -196,6 +209,7 @@ static void equals_transformers(void **state)
 		bound++;
 	check(&f32, &bound->f32);
 	check(&f16, &bound->f16);
+	hr_model_close(cut);
 	hr_model_close(model);
 	free(golden.logits);
 }

@@ -342,5 +342,11 @@ int main(int argc, char **argv)
 	    (struct CMUnitTest){"failing calls", test_failing_calls, open_model, close_model, (void *)kinds};
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
-	return exact_run("models", tests, n);
+	int failed = exact_run("models", tests, n);
+	printf("%d combinations streamed blocks in pieces.\n", exact_n_in_pieces);
+	if (!failed && argc == 1 && exact_n_in_pieces < 2) {
+		fprintf(stderr, "Too few combinations streamed blocks in pieces.\n");
+		return 1;
+	}
+	return failed;
 }
