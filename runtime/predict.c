@@ -20,7 +20,7 @@ static void pass_on(void *user, const struct hr_sim_span *span)
 	                           : whole                     ? &m->head.layer
 	                                                       : &m->head_parts[span->layer - m->n_blocks].layer;
 	struct hr_span         out = {hr_trace_lane_name(span->lane), l ? l->name : "between passes",
-	                              span->begin_ns * 1e-6, span->end_ns * 1e-6, l ? l->file_bytes : 0};
+	                              span->begin_ns * 1e-6, span->end_ns * 1e-6, span->bytes};
 	sink->fn(sink->user, &out);
 }
 

@@ -42,7 +42,7 @@ struct hr_cost;
 /* A streamed block in two parts: one stays on the device for good, one goes through the slots. */
 struct hr_cut {
 	uint64_t kept_bytes;               /* memory footprint of the part that stays */
-	uint64_t memory_bytes, file_bytes; /* of the part that is streamed, never 0 */
+	uint64_t memory_bytes, file_bytes; /* of the part that is streamed, all its pieces; never 0 */
 	uint64_t slot_bytes;               /* memory footprint of its largest piece */
 	uint64_t pieces[HR_MAX_PIECES];    /* file bytes of each, in the order of use */
 	int      n_pieces;

@@ -16,7 +16,11 @@ struct hr_cut hr_plan_cut(const struct hr_plan_request *r, int cut, int block)
 {
 	const struct hr_layer *b = &r->blocks[block];
 	if (cut < 0)
-		return (struct hr_cut){0, b->memory_bytes, b->file_bytes, b->memory_bytes, {b->file_bytes}, 1};
+		return (struct hr_cut){.memory_bytes = b->memory_bytes,
+		                       .file_bytes = b->file_bytes,
+		                       .slot_bytes = b->memory_bytes,
+		                       .pieces = {b->file_bytes},
+		                       .n_pieces = 1};
 	return r->cuts[(size_t)cut * (size_t)r->n_blocks + (size_t)block];
 }
 

@@ -2,9 +2,10 @@
  *
  * The planner's choice by bytes is the first guess. From there one thing after the other is
  * varied, over the chunks and depths that were measured and the slots that a ring can have,
- * and what is predicted to be quicker is kept. Two kinds of plans are preferred unless the pass is longer
- * with them: those of whole blocks, which are simpler, and those with a resident head. A prompt is computed
- * long before a pass's bytes are read, all but the head's, which nothing is left to compute beside. */
+ * and what is predicted to be quicker is kept. Two kinds of plans are preferred where they make a pass longer
+ * by no more than noise does: those of whole blocks, which are simpler, and those with a resident head. The
+ * passes that are compared generate. Of a prompt's, computing is the longer part, except that nothing is left
+ * to compute while the head is read. */
 #include "base/error.h"
 #include "scheduler/plan_internal.h"
 #include "scheduler/rates.h"
@@ -79,8 +80,8 @@ static int find_by_time(struct hr_placement *plan, double *ns, const struct hr_p
 	return rc;
 }
 
-/* Take the best plan out of `preferred` instead of `plan`, whose pass is not the longer for it; `best_ns`:
- * the shortest there is. */
+/* Take the best plan out of `preferred` instead of `plan` if its pass is hardly longer than the shortest
+ * there is, of `best_ns`. */
 static int prefer(struct hr_placement *plan, double best_ns, const struct hr_plan_request *request,
                   const struct hr__splits *preferred, struct hr_error *err)
 {

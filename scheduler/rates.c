@@ -136,16 +136,21 @@ static void add_layer(struct pass *pass, int name, uint64_t bytes, double comput
 	pass->layers[pass->n++] = (struct hr_sim_layer){bytes, compute_ns, tier};
 }
 
+/* Looking back is done with the first piece, or while it is held: that of queries, keys and values. */
 static void add_block(struct pass *pass, const struct hr_plan_request *request,
                       const struct hr_placement *plan, const struct hr_cost *cost, int i)
 {
-	enum hr_tier  tier = plan->block_tier[i];
-	uint64_t      bytes = request->blocks[i].file_bytes;
-	struct hr_cut cut = hr_plan_cut(request, tier == HR_TIER_DEVICE ? -1 : plan->cut, i);
-	double        ns = i < request->n_blocks - 1 ? hr_rates_block_ns(cost->rates, &cost->work, bytes)
-	                                             : last_block_ns(cost->rates, &cost->work, bytes, request->kv_share);
+	const struct hr_workload *work = &cost->work;
+	bool                      last = i == request->n_blocks - 1;
+	enum hr_tier              tier = plan->block_tier[i];
+	uint64_t                  bytes = request->blocks[i].file_bytes;
+	struct hr_cut             cut = hr_plan_cut(request, tier == HR_TIER_DEVICE ? -1 : plan->cut, i);
+	double                    back = look_back_ns(cost->rates, work, last ? work->n_outputs : work->n_tokens);
+	double                    ns = last ? last_block_ns(cost->rates, work, bytes, request->kv_share)
+	                                    : hr_rates_block_ns(cost->rates, work, bytes);
 	for (int p = 0; p < cut.n_pieces; p++)
-		add_layer(pass, i, cut.pieces[p], ns * (double)cut.pieces[p] / (double)cut.file_bytes, tier);
+		add_layer(pass, i, cut.pieces[p],
+		          (ns - back) * (double)cut.pieces[p] / (double)cut.file_bytes + (p ? 0 : back), tier);
 }
 
 static void add_head(struct pass *pass, const struct hr_plan_request *request,

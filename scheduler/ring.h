@@ -2,8 +2,7 @@
  *
  * A use begins where the one before it ends if there is room for it in the rest of that
  * slot, else at the beginning of the next slot, round and round. So a slot holds one
- * block, or as many parts of a head as fit, and a block never finds its slot half taken by what
- * was before.
+ * block or piece of a block, or as many small ones as fit, and none lies across two slots.
  *
  * Uses are over in the order in which they were placed, since layers are used in a fixed
  * order. What a new use waits for is therefore a number: of the uses that must be over. */

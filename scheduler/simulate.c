@@ -63,10 +63,12 @@ static inline double max(double a, double b) { return a > b ? a : b; }
 /* The index after `i` in a ring of n. */
 static inline int next(int i, int n) { return i + 1 < n ? i + 1 : 0; }
 
-static void tell(const struct simulation *s, enum hr_lane lane, int layer, double begin, double end)
+static void tell(const struct simulation *s, enum hr_lane lane, int layer, double begin, double end,
+                 uint64_t bytes)
 {
 	if (s->on_span)
-		s->on_span(s->user, &(struct hr_sim_span){lane, layer, begin - s->begin_ns, end - s->begin_ns});
+		s->on_span(s->user,
+		           &(struct hr_sim_span){lane, layer, begin - s->begin_ns, end - s->begin_ns, bytes});
 }
 
 /* One chunk from the disk; when it is there. */
@@ -77,7 +79,7 @@ static double read_chunk(struct simulation *s, int layer, double bytes)
 	double issued = max(s->fetcher_ns, *in_flight);
 	double begin = max(issued + s->p->disk_latency_ns, s->disk_ns);
 	s->disk_ns = *in_flight = begin + bytes / s->p->disk_rate;
-	tell(s, HR_LANE_DISK, layer, begin, s->disk_ns);
+	tell(s, HR_LANE_DISK, layer, begin, s->disk_ns, (uint64_t)bytes);
 	return s->disk_ns;
 }
 
@@ -88,7 +90,7 @@ static double copy_chunk(struct simulation *s, int layer, double bytes, double t
 	s->copier_ns = max(s->copier_ns, there);
 	double begin = max(max(s->copier_ns, s->link_ns), slot_free);
 	s->link_ns = begin + took;
-	tell(s, HR_LANE_LINK, layer, begin, s->link_ns);
+	tell(s, HR_LANE_LINK, layer, begin, s->link_ns, (uint64_t)bytes);
 	return s->link_ns;
 }
 
@@ -178,7 +180,7 @@ static void compute(struct simulation *s, int layer, double ready, bool streamed
 	if (streamed)
 		s->stall_ns += begin - s->compute_ns;
 	s->compute_ns = begin + took;
-	tell(s, HR_LANE_COMPUTE, layer, begin, s->compute_ns);
+	tell(s, HR_LANE_COMPUTE, layer, begin, s->compute_ns, s->layers[layer].bytes);
 }
 
 static struct place *place_of(struct simulation *s, uint64_t use)
@@ -209,7 +211,7 @@ static void run_pass(struct simulation *s)
 	s->begin_ns = s->compute_ns;
 	for (int i = 0; i < s->n_layers; i++)
 		run_layer(s, i);
-	tell(s, HR_LANE_HOST, -1, s->compute_ns, s->compute_ns + s->p->between_ns);
+	tell(s, HR_LANE_HOST, -1, s->compute_ns, s->compute_ns + s->p->between_ns, 0);
 	s->compute_ns += s->p->between_ns; /* what comes next waits for it, and that is no stall */
 	s->host_ns = s->compute_ns;
 	s->pass_ns = s->compute_ns - s->begin_ns;

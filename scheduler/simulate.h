@@ -40,6 +40,7 @@ struct hr_sim_span {
 	enum hr_lane lane;
 	int          layer;
 	double       begin_ns, end_ns; /* since the pass began; reads ahead began before */
+	uint64_t     bytes;            /* of the chunk, or of the layer that is computed */
 };
 typedef void (*hr_sim_span_fn)(void *user, const struct hr_sim_span *span);
 
