@@ -111,7 +111,7 @@ struct hr_cli_text hr_bench_residents(const struct hr_plan_info *p)
 {
 	struct hr_cli_text text;
 	int                n = snprintf(text.s, sizeof text.s, "%d", p->resident_layers);
-	if (p->kept_share > 0)
+	if (p->kept_share >= HR_CLI_KEPT_SHOWN)
 		snprintf(text.s + n, sizeof text.s - (size_t)n, " (%.0f %%)", 100 * p->kept_share);
 	return text;
 }

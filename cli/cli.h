@@ -92,6 +92,7 @@ struct hr_cli_text {
 };
 struct hr_cli_text hr_cli_bytes(uint64_t bytes);
 /* "12 layers stay", "2 layers stay, 61 % of each other". */
+#define HR_CLI_KEPT_SHOWN 0.005 /* a smaller share that stays, such as norms, is not told */
 struct hr_cli_text hr_cli_residents(const struct hr_plan_info *plan);
 /* `text` as one word of a shell command; allocated. */
 char *hr_cli_quote(const char *text);

@@ -97,7 +97,7 @@ int hr_cli_finish_output(int code)
 struct hr_cli_text hr_cli_residents(const struct hr_plan_info *p)
 {
 	struct hr_cli_text text;
-	if (p->kept_share > 0)
+	if (p->kept_share >= HR_CLI_KEPT_SHOWN)
 		snprintf(text.s, sizeof text.s, "%d layers stay, %.0f %% of each other", p->resident_layers,
 		         100 * p->kept_share);
 	else

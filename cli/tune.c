@@ -20,7 +20,7 @@ static void print_head(void)
 static void print_trial(int number, const struct hr_cli_trial *t, bool best)
 {
 	char split[32] = "-", predicted[32] = "-", staging[16] = "-", speed[64];
-	if (t->slots > 0 && t->kept_share > 0)
+	if (t->slots > 0 && t->kept_share >= HR_CLI_KEPT_SHOWN)
 		snprintf(split, sizeof split, "%d (%.0f %%) + %d", t->resident_layers, 100 * t->kept_share, t->slots);
 	else if (t->slots > 0)
 		snprintf(split, sizeof split, "%d + %d", t->resident_layers, t->slots);

@@ -152,7 +152,7 @@ struct hr_plan_options {
 	bool           full;                /* everything resident, or fail */
 	bool           no_fallback;         /* fail where the plan would fall short of what is asked for */
 	int            resident_layers;     /* upper bound; HR_AUTO */
-	int            slots;               /* >= 2; HR_AUTO */
+	int            slots;               /* >= 2, for streamed layers or pieces of large ones; HR_AUTO */
 	const char    *device_map;          /* JSON text {"model.layers.0": 0, ...: "cpu" | "disk"}; NULL: auto */
 	uint64_t       chunk_bytes;         /* of one read; 0: auto */
 	int            read_depth;          /* reads in flight; 0: auto */
