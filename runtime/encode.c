@@ -110,6 +110,12 @@ static int tokenize(struct work *w, size_t index)
 	if (t->pair && !between)
 		return hr__fail(w->err, HR_EUNSUPPORTED, "%s: the tokenizer has no template for pairs of texts.",
 		                w->s->model->checkpoint.path);
+	if (t->pair && v->pair_types && w->s->model->checkpoint.hparams.n_types == 1)
+		return hr__fail(
+		    w->err, HR_EFORMAT,
+		    "%s: the tokenizer numbers the texts of a pair 0 and 1, but the model knows one kind of "
+		    "segment only.",
+		    w->s->model->checkpoint.path);
 	int rc = reserve_ids(w, 4);
 	if (rc)
 		return rc;

@@ -139,6 +139,8 @@ static const struct {
     {"llama3", "num_key_value_heads", "0", HR_EFORMAT, "key/value heads is 0"},
     {"llama3", "num_key_value_heads", "3", HR_EFORMAT, "8 attention heads cannot share 3 key/value heads"},
     {"llama3", "num_key_value_heads", NULL, HR_EFORMAT, "self_attn.k_proj.weight' has the shape [16, 64]"},
+    {"llama3", "head_dim", "2147483647", HR_EFORMAT, "\"head_dim\" is 2147483647, which is absurdly large"},
+    {"llama3", "head_dim", "1073741824", HR_EFORMAT, "elements per head is 1073741824"},
     {"llama3", "head_dim", "15", HR_EFORMAT, "heads of 15 elements cannot be rotated"},
     {"llama3", "head_dim", "0", HR_EFORMAT, "elements per head is 0"},
     {"llama3", "head_dim", NULL, HR_EFORMAT, "description asks for [64, 64]"},

@@ -5,6 +5,7 @@
  * they go through together, packed, in the wrong order, streamed and resident, in passes
  * of different sizes: the bits must not care. */
 #include "headrace/headrace.h"
+#include "runtime/model.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -261,6 +262,27 @@ static void misuse_is_named(void **state)
 	hr_model_close(decoder);
 }
 
+/* A type of the second text that the model does not know would be read from behind its table. */
+static void a_pair_needs_two_types(void **state)
+{
+	(void)state;
+	struct golden          g;
+	struct hr_session     *s;
+	struct hr_plan_options o;
+	struct hr_error        err = {0};
+	const struct hr_text   pair = {.text = "a", .length = 1, .pair = "b", .pair_length = 1};
+	float                  embedding[MAX_WIDTH];
+	golden_open(&g, "bert");
+	hr_plan_options_init(&o);
+	o.device = "cpu";
+	g.model->checkpoint.hparams.n_types = 1;
+	assert_int_equal(hr_session_open(&s, g.model, &o, &err), 0);
+	assert_int_equal(hr_session_embed(s, &pair, 1, embedding, NULL, NULL, &err), HR_EFORMAT);
+	assert_non_null(strstr(err.message, "one kind of segment only"));
+	hr_session_close(s);
+	golden_close(&g);
+}
+
 int main(void)
 {
 	static char *const names[] = {"bert", "roberta", "distilbert", "xlm_roberta"};
@@ -275,6 +297,7 @@ int main(void)
 	     cmocka_unit_test_prestate(bits_do_not_depend_on_the_company, names[3]),
 	     cmocka_unit_test(many_passes),
 	     cmocka_unit_test(misuse_is_named),
+	     cmocka_unit_test(a_pair_needs_two_types),
     };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

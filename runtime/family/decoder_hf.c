@@ -136,7 +136,7 @@ int hr__hf_read_sliding_layers(struct hr_hparams *h, const struct hr_json *confi
 		return hr__fail(err, HR_EFORMAT,
 		                "%s: \"layer_types\" describes %zu layers, but \"num_hidden_layers\" is %d.",
 		                config->path, n, h->n_layers);
-	for (int i = 0; i < h->n_layers; i++) {
+	for (int i = 0; i < h->n_layers && i < HR_MAX_LAYERS; i++) {
 		const char *type = json_string_value(json_array_get(types, (size_t)i));
 		if (n && (!type || (strcmp(type, "full_attention") != 0 && strcmp(type, "sliding_attention") != 0)))
 			return hr__fail(err, HR_EUNSUPPORTED,

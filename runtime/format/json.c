@@ -97,7 +97,7 @@ int hr__json_int(const struct hr_json *j, const char *key, int32_t *out, struct 
 	if (!json_is_integer(value))
 		return fail_type(j, key, "an integer", err);
 	json_int_t n = json_integer_value(value);
-	if (n < 0 || n > INT32_MAX)
+	if (n < 0 || n > HR_JSON_MAX_INT)
 		return hr__fail(err, HR_EFORMAT, "%s: \"%s\" is %" JSON_INTEGER_FORMAT ", which is %s.", j->path, key,
 		                n, n < 0 ? "negative" : "absurdly large");
 	*out = (int32_t)n;

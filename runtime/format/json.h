@@ -23,6 +23,7 @@ int hr__json_parse(json_t **out, const char *path, const char *text, size_t byte
 int hr__json_load(json_t **out, const char *path, struct hr_error *err);
 
 /* The value of a key: 1 and *out written; 0: absent or null; HR_EFORMAT: another type, or out of range. */
+#define HR_JSON_MAX_INT (1 << 30) /* twice as much still is a number */
 int hr__json_int(const struct hr_json *j, const char *key, int32_t *out, struct hr_error *err); /* >= 0 */
 int hr__json_float(const struct hr_json *j, const char *key, float *out, struct hr_error *err); /* finite */
 int hr__json_bool(const struct hr_json *j, const char *key, bool *out, struct hr_error *err);

@@ -58,8 +58,7 @@ static const char *next_system(const char *p, size_t *length)
 
 static bool closes_turn(const char *literal, size_t length)
 {
-	const char *end = strstr(literal, "<|im_end|>");
-	return end && end < literal + length;
+	return memmem(literal, length, "<|im_end|>", sizeof "<|im_end|>" - 1) != NULL;
 }
 
 /* A system turn that begins with a literal and goes on with something else, such as tools. */
