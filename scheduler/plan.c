@@ -4,14 +4,16 @@
  * candidate is a number of resident blocks, a cut for the others and whether the
  * head is resident; the rest follows: which blocks (spread evenly over the cycle, so
  * that the gaps between streamed ones are as equal as possible), how many slots, how
- * large. The best candidate streams the fewest bytes per pass. Because the
+ * large. The best candidate streams the fewest bytes per pass, where bytes count more that
+ * a drive which is no faster than the processor would bring too late (wasted_bytes). Because the
  * candidates and their order do not depend on the budget, which only says how
- * many of them are allowed, a larger budget can never stream more.
+ * many of them are allowed, a larger budget can never be worse.
  *
  * Slots beyond two buy depth with bytes that could have held residents. They
  * are worth it only where layers are small, so the ring grows by one slot for
- * every third resident until it holds 32 MiB or has 8 slots; what is left over
- * at the end may fill it up as well.
+ * every third resident until it holds 32 MiB beside the slot in use or has 8 slots; what is left over
+ * at the end may fill it up as well. With less, drives that end all reads in flight at the same time
+ * find no room for new ones while the layer that has come is computed.
  *
  * With rates at hand that is the first guess for plan_time.c. What a number of residents and a
  * cut come to in bytes is plan_split.c's to know.
@@ -30,6 +32,7 @@
 #define DEFAULT_DEPTH  8
 #define COPIES_AHEAD   4 /* staging buffers beyond the read depth */
 #define SMALLEST_CHUNK (64ull << 10)
+#define WASTE_COUNTS   8 /* of them are as bad as one that is streamed: most passes are not so balanced */
 
 typedef unsigned long long ull;
 
@@ -42,6 +45,7 @@ struct candidate {
 	uint64_t kept_bytes;
 	uint64_t device_bytes;
 	uint64_t streamed_bytes; /* per pass */
+	uint64_t counted_bytes;  /* by which candidates are compared */
 };
 
 static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
@@ -78,12 +82,26 @@ static bool streams(const struct candidate *c) { return c->slot_bytes > 0; }
 /* Slots that a ring of such pieces is worth, and of how many there are to fill it. */
 static int slots_worth_having(const struct hr_plan_request *r, const struct candidate *c, int n_streamed)
 {
-	int64_t worth = (int64_t)((RING_BYTES + c->slot_bytes - 1) / c->slot_bytes);
+	int64_t worth = 1 + (int64_t)((RING_BYTES + c->slot_bytes - 1) / c->slot_bytes);
 	if (!c->head_resident && r->head_part_bytes)
 		n_streamed += (int)(r->head_bytes / r->head_part_bytes);
 	if (worth > n_streamed)
 		worth = n_streamed;
 	return worth < HR__MIN_SLOTS ? HR__MIN_SLOTS : worth > HR__MAX_SLOTS ? HR__MAX_SLOTS : (int)worth;
+}
+
+/* What a drive could bring in a pass and does not, were it exactly as fast as the processor: while resident
+ * blocks are computed it fills the ring, all but the slot in use, and then waits. Equal parts of all blocks
+ * waste nothing. */
+static uint64_t wasted_bytes(const struct hr_plan_request *r, const struct candidate *c, int n_resident)
+{
+	int      n_streamed = r->n_blocks - n_resident;
+	int      n_gaps = n_resident < n_streamed ? n_resident : n_streamed; /* runs of residents */
+	uint64_t ahead = (uint64_t)(c->slots - 1) * c->slot_bytes;
+	if (!n_gaps)
+		return 0;
+	uint64_t brought = c->streamed_bytes / (uint64_t)r->n_blocks * (uint64_t)n_resident / (uint64_t)n_gaps;
+	return brought > ahead ? (brought - ahead) * (uint64_t)n_gaps : 0;
 }
 
 /* Fill in what follows from the split and the head. `slots` 0: by the rule. Returns
@@ -104,12 +122,14 @@ static int complete(const struct hr_plan_request *r, struct candidate *c, const 
 			c->slot_bytes = r->head_part_bytes;
 	}
 	c->slots = 0;
+	c->counted_bytes = 0;
 	if (!streams(c))
 		return 0;
 	int worth = slots_worth_having(r, c, split->n_pieces);
 	int rule = HR__MIN_SLOTS + (split->block_bytes ? (int)(resident_bytes / split->block_bytes / 3) : 0);
 	c->slots = slots ? slots : rule < worth ? rule : worth;
 	c->device_bytes += (uint64_t)c->slots * c->slot_bytes;
+	c->counted_bytes = c->streamed_bytes + wasted_bytes(r, c, split->n_resident) / WASTE_COUNTS;
 	return worth;
 }
 
@@ -124,9 +144,16 @@ static bool is_within_wishes(const struct hr_plan_request *r, const struct candi
 
 static bool is_better(const struct candidate *a, const struct candidate *b)
 {
-	if (a->streamed_bytes != b->streamed_bytes)
-		return a->streamed_bytes < b->streamed_bytes;
+	if (a->counted_bytes != b->counted_bytes)
+		return a->counted_bytes < b->counted_bytes;
 	return a->head_resident && !b->head_resident;
+}
+
+static bool is_looked_at(const struct hr__splits *splits, const struct candidate *c)
+{
+	if (splits->only_resident >= 0 && c->n_resident != splits->only_resident)
+		return false;
+	return c->head_resident || !splits->head_stays;
 }
 
 /* The best candidate that fits, and the least bytes that any needs. */
@@ -140,8 +167,10 @@ static bool find_best(const struct hr_plan_request *r, const struct hr__splits *
 		struct candidate c = {.n_resident = i % n_counts,
 		                      .cut = i / n_counts / 2 - 1,
 		                      .head_resident = i / n_counts % 2 || r->head_bytes == 0};
+		if (!is_looked_at(splits, &c))
+			continue;
 		complete(r, &c, hr__splits_at(splits, c.n_resident, c.cut), slots);
-		if (!is_within_wishes(r, &c) || (splits->head_stays && !c.head_resident))
+		if (!is_within_wishes(r, &c))
 			continue;
 		if (*smallest > c.device_bytes)
 			*smallest = c.device_bytes;

@@ -21,7 +21,8 @@ struct hr__split {
 struct hr__splits {
 	struct hr__split *all; /* [1 + n_cuts][n_counts] */
 	int               n_counts, n_cuts;
-	bool              head_stays; /* of them, only those with the head resident */
+	bool              head_stays;    /* of them, only those with the head resident */
+	int               only_resident; /* and with so many blocks; -1: any number */
 };
 
 /* HR_ENOMEM. A zeroed struct can be released. */

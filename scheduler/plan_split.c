@@ -59,7 +59,7 @@ static int n_cuts_allowed(const struct hr_plan_request *r)
 
 int hr__splits_init(struct hr__splits *splits, const struct hr_plan_request *r, struct hr_error *err)
 {
-	struct hr__splits s = {.n_counts = r->n_blocks + 1, .n_cuts = n_cuts_allowed(r)};
+	struct hr__splits s = {.n_counts = r->n_blocks + 1, .n_cuts = n_cuts_allowed(r), .only_resident = -1};
 	s.all = hr__calloc((size_t)s.n_counts * (size_t)(s.n_cuts + 1), sizeof *s.all);
 	if (!s.all)
 		return hr__fail(err, HR_ENOMEM, "There is no memory to plan %d layers.", r->n_blocks);

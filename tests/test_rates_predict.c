@@ -183,7 +183,7 @@ static void test_pieces_take_smaller_slots(void **state)
 {
 	(void)state;
 	struct hr_cost cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
-	for (uint64_t layers = 6; layers < 20; layers++) {
+	for (uint64_t layers = 7; layers < 20; layers++) {
 		struct hr_placement p[2];
 		double              ns[2];
 		for (int k = 0; k < 2; k++) {
@@ -204,25 +204,74 @@ static void test_pieces_take_smaller_slots(void **state)
 	}
 }
 
-/* Blocks that can be cut anywhere, nearly, into pieces for equal slots: what the head takes of the budget is
- * then taken from blocks, and no pass is the longer for it. */
+enum { N_CUTS = 63 };
+static struct hr_cut fine_cuts[N_CUTS][N_BLOCKS];
+
+/* Large blocks that can be cut anywhere, nearly, into pieces for equal slots. */
+static struct hr_plan_request finely_cut_request(uint64_t budget, const struct hr_cost *cost)
+{
+	struct hr_plan_request r = large_request(budget, cost);
+	for (int k = 0; k < N_CUTS; k++)
+		for (int i = 0; i < N_BLOCKS; i++) {
+			fine_cuts[k][i] = cut_of(8 * BLOCK_BYTES, BLOCK_BYTES * (uint64_t)(k + 1) / 8, 4);
+			fine_cuts[k][i].slot_bytes = 2 * BLOCK_BYTES;
+		}
+	r.cuts = fine_cuts[0];
+	r.n_cuts = N_CUTS;
+	return r;
+}
+
+/* A plan is made for a slow drive, and what counts there is bytes. On a drive that is as fast as the
+ * processor, it keeps both busy: what is streamed is spread over the blocks. */
+static void test_what_is_streamed_is_spread(void **state)
+{
+	(void)state;
+	struct hr_cost cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
+	double         sum = 0;
+	for (uint64_t layers = 10; layers < 26; layers++) {
+		struct hr_plan_request r = finely_cut_request(layers * BLOCK_BYTES, &cost);
+		struct hr_sim_result   slow, fast;
+		struct hr_rates        rates = some_rates;
+		struct hr_cost         balanced = {.rates = &rates, .work = cost.work};
+		struct hr_placement    p;
+		assert_int_equal(hr_plan_make(&p, &r, NULL), 0);
+		assert_int_equal(hr_predict_pass(&slow, &r, &p, &cost, NULL, NULL, NULL), 0);
+		for (int i = 0; i < rates.n_disk; i++)
+			rates.disk[i].rate *= slow.disk_ns / slow.compute_ns;
+		assert_int_equal(hr_predict_pass(&fast, &r, &p, &balanced, NULL, NULL, NULL), 0);
+		assert_true(fast.pass_ns < 1.1 * fast.ceiling_ns);
+		sum += fast.pass_ns / fast.ceiling_ns;
+		hr_plan_release(&p);
+	}
+	assert_true(sum / 16 < 1.04); /* 1.07, and 1.25 at worst, if only the slow drive counted */
+}
+
+/* Without rates, too: while residents are computed, a drive finds room in the ring for its share of the pass.
+ */
+static void test_what_is_streamed_is_spread_by_bytes(void **state)
+{
+	(void)state;
+	for (uint64_t layers = 10; layers < 26; layers++) {
+		struct hr_plan_request r = finely_cut_request(layers * BLOCK_BYTES, NULL);
+		struct hr_placement    p;
+		assert_int_equal(hr_plan_make(&p, &r, NULL), 0);
+		int      n_gaps = p.n_resident < p.n_disk ? p.n_resident : p.n_disk;
+		uint64_t share =
+		    n_gaps ? p.streamed_bytes_per_pass / N_BLOCKS * (uint64_t)p.n_resident / (uint64_t)n_gaps : 0;
+		assert_true(p.n_resident <= 3 || share <= (uint64_t)(p.slots - 1) * p.slot_bytes);
+		hr_plan_release(&p);
+	}
+}
+
+/* What the head takes of the budget is then taken from blocks, and no pass is the longer for it. */
 static void test_head_stays_where_it_costs_nothing(void **state)
 {
 	(void)state;
-	enum { N_CUTS = 63 };
-	static struct hr_cut cuts[N_CUTS][N_BLOCKS];
-	int                  n_away = 0;
-	struct hr_cost       cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
-	for (int k = 0; k < N_CUTS; k++)
-		for (int i = 0; i < N_BLOCKS; i++) {
-			cuts[k][i] = cut_of(8 * BLOCK_BYTES, BLOCK_BYTES * (uint64_t)(k + 1) / 8, 4);
-			cuts[k][i].slot_bytes = 2 * BLOCK_BYTES;
-		}
+	struct hr_cost cost = {.rates = &some_rates, .work = {1, 1, 1, 100}};
+	int            n_away = 0;
 	for (uint64_t thirds = 3 * 5; thirds < 3 * 20; thirds++) {
-		struct hr_plan_request r = large_request(thirds * BLOCK_BYTES / 3, &cost);
+		struct hr_plan_request r = finely_cut_request(thirds * BLOCK_BYTES / 3, &cost);
 		struct hr_placement    p;
-		r.cuts = cuts[0];
-		r.n_cuts = N_CUTS;
 		r.head_bytes += BLOCK_BYTES / 2;
 		assert_int_equal(hr_plan_make(&p, &r, NULL), 0);
 		n_away += p.head_tier != HR_TIER_DEVICE;
@@ -333,6 +382,8 @@ int main(void)
 	    cmocka_unit_test(test_wishes_bind_it),
 	    cmocka_unit_test(test_a_cut_must_be_worth_it),
 	    cmocka_unit_test(test_pieces_take_smaller_slots),
+	    cmocka_unit_test(test_what_is_streamed_is_spread),
+	    cmocka_unit_test(test_what_is_streamed_is_spread_by_bytes),
 	    cmocka_unit_test(test_head_stays_where_it_costs_nothing),
 	    cmocka_unit_test(test_a_throttle_hides_the_disk),
 	    cmocka_unit_test(test_measures_a_file),
