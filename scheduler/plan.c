@@ -27,10 +27,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define RING_BYTES     (32ull << 20)
-#define DEFAULT_CHUNK  (2ull << 20)
-#define DEFAULT_DEPTH  8
-#define COPIES_AHEAD   4 /* staging buffers beyond the read depth */
+#define RING_BYTES    (32ull << 20)
+#define DEFAULT_CHUNK (2ull << 20)
+#define DEFAULT_DEPTH 8
+#define COPIES_AHEAD  4 /* staging buffers beyond the read depth */
+#define BESIDE_HOST                                                                                          \
+	4 /* of a streamed block from RAM, one part is read from disk while the link brings it                   \
+	   */
 #define SMALLEST_CHUNK (64ull << 10)
 #define WASTE_COUNTS   8 /* of them are as bad as one that is streamed: most passes are not so balanced */
 
@@ -321,12 +324,32 @@ static void fill_device_tiers(struct hr_placement *plan, const struct hr_plan_re
 	}
 }
 
+/* Where some blocks come from RAM and some from disk, the drive reads on while the link brings what is in
+ * RAM, as far as there is staging. `room`: of the host budget, without what a map puts there. */
+static int staging_wanted(const struct hr_placement *plan, const struct hr_plan_request *r, uint64_t room)
+{
+	uint64_t part = 0;
+	bool     from_disk = false, from_ram = false;
+	int      usual = r->read_depth + COPIES_AHEAD;
+	if (r->staging_buffers)
+		return r->staging_buffers;
+	for (int i = 0; i < r->n_blocks; i++) {
+		from_disk |= plan->block_tier[i] == HR_TIER_DISK;
+		from_ram |= plan->block_tier[i] == HR_TIER_HOST;
+		if (plan->block_tier[i] != HR_TIER_DEVICE)
+			part = hr_plan_cut(r, plan->cut, i).memory_bytes;
+	}
+	if (!r->map) /* not yet distributed */
+		from_ram = room / 4 > part, from_disk = room < plan->streamed_bytes_per_pass;
+	uint64_t bytes = part / BESIDE_HOST < room / 4 ? part / BESIDE_HOST : room / 4;
+	return usual + (from_disk && from_ram ? (int)(bytes / plan->chunk_bytes) : 0);
+}
+
 /* Staging buffers, fewer and smaller ones where the host budget asks for it;
  * `mapped_bytes` of it belong to what a device map puts into the host tier. */
 static int fill_staging(struct hr_placement *plan, const struct hr_plan_request *r, uint64_t mapped_bytes,
                         struct hr_error *err)
 {
-	int      wanted = r->staging_buffers ? r->staging_buffers : r->read_depth + COPIES_AHEAD;
 	uint64_t least = r->chunk_bytes < SMALLEST_CHUNK ? r->chunk_bytes : SMALLEST_CHUNK;
 	uint64_t smallest = mapped_bytes + 2 * least;
 	if (r->host_budget_bytes < smallest)
@@ -336,6 +359,7 @@ static int fill_staging(struct hr_placement *plan, const struct hr_plan_request 
 	uint64_t half = hr__align_down(room / 2, HR_IO_ALIGN);
 	if (plan->chunk_bytes > half)
 		plan->chunk_bytes = (size_t)half;
+	int      wanted = staging_wanted(plan, r, room);
 	uint64_t fit = room / plan->chunk_bytes;
 	plan->staging_buffers = fit < (uint64_t)wanted ? (int)fit : wanted;
 	plan->host_bytes = (uint64_t)plan->staging_buffers * plan->chunk_bytes;

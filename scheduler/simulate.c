@@ -5,13 +5,14 @@
  * events is needed: when the walk comes to a layer, all that its reads, copies and kernels
  * can wait for lies behind it, and each begins at the latest of those times.
  *
- *     fetcher  opens a place when it is EMPTY (direct: and its last kernel has ended, guard 2),
+ *     fetcher  direct: opens a place when it is EMPTY and its last kernel has ended (guard 2),
  *              takes a buffer when the copy out of it is complete (guard 1), submits
  *     disk     at most read_depth reads in flight, their bytes one after the other
- *     copier   puts a copy on the copy stream when its read is over, in order
+ *     copier   staged: opens a place when it is EMPTY, puts a copy on the copy stream when its read
+ *              is over, in order
  *     link     one copy at a time; into a place only after its last kernel (guard 2, staged)
  *     host     acquires in order; on a staged device it runs ahead of the kernels, so a place
- *              is EMPTY to the fetcher before it is free to the link
+ *              is EMPTY to the copier before it is free to the link
  *     compute  the kernels of a layer when host, link and the layer before are done
  *
  * Layers lie in the slots as in window.c (ring.h); its other rings are here rings of times. The chunks of a
@@ -98,7 +99,7 @@ static double copy_chunk(struct simulation *s, int layer, double bytes, double t
 static double bring_chunk(struct simulation *s, const struct place *last, int layer, double bytes)
 {
 	if (s->layers[layer].tier == HR_TIER_HOST)
-		return copy_chunk(s, layer, bytes, s->fetcher_ns, last->released_ns);
+		return copy_chunk(s, layer, bytes, s->copier_ns, last->released_ns);
 	double *buffer = &s->buffers[s->buffer];
 	s->buffer = next(s->buffer, s->n_buffers);
 	s->fetcher_ns = max(s->fetcher_ns, *buffer);
@@ -156,7 +157,10 @@ static double fill(struct simulation *s, const struct place *last, int layer)
 	uint64_t chunks = s->layers[layer].bytes / p->chunk_bytes, rest = s->layers[layer].bytes % p->chunk_bytes;
 	uint64_t round = (uint64_t)(s->n_buffers > p->read_depth ? s->n_buffers : p->read_depth);
 	double   ready = 0;
-	s->fetcher_ns = max(s->fetcher_ns, p->host_addressable ? last->released_ns : last->emptied_ns);
+	if (p->host_addressable)
+		s->fetcher_ns = max(s->fetcher_ns, last->released_ns);
+	else
+		s->copier_ns = max(s->copier_ns, last->emptied_ns);
 	s->before[0] = s->before[1] = NAN; /* no round of this layer has ended */
 	while (chunks) {
 		uint64_t n = chunks < round ? chunks : round;

@@ -9,7 +9,8 @@
  * place, which is READY with the last one. Layers of the host tier need no
  * reading: their chunks are copied from where they are.
  *
- *     place   EMPTY   -> READING  fetcher, when it comes to the layer       (guard 2, direct)
+ *     place   EMPTY   -> READING  direct: fetcher, when it comes to the layer (guard 2, direct);
+ *                                 staged: copier, when it comes to the layer
  *     buffer  EMPTY   -> READING  fetcher, when it comes to the chunk       (guard 1)
  *     buffer  READING -> STAGED   a thread of the reader: the read is over
  *     buffer  STAGED  -> COPYING  copier: the copy is on the copy stream    (guard 2, staged)
@@ -23,7 +24,8 @@
  * A slot holds one streamed layer, or several small ones, such as the parts of a head:
  * where each use of a streamed layer lies, counted over all passes, is settled in
  * ring.h. The fetcher goes through the uses for ever, so the end of a pass
- * is nothing special to it.
+ * is nothing special to it. With staging it needs no places, only buffers: while the copier waits for a
+ * place, or brings layers of the host tier, the drive reads on as far as there is staging.
  *
  * Two resources, two guards. Host and device run apart: a place is EMPTY as soon
  * as its last kernel has been put on the compute stream, and a buffer COPYING
@@ -140,6 +142,7 @@ static int list_streamed(struct hr_window *w, struct hr_error *err)
 	for (int i = 0; i < w->o.n_layers; i++) {
 		if (w->o.tiers[i] != HR_TIER_DEVICE)
 			w->streamed[w->n_streamed++] = i;
+		w->reads |= w->o.tiers[i] == HR_TIER_DISK;
 	}
 	return 0;
 }

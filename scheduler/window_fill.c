@@ -48,7 +48,7 @@ static void read_done(struct hr_read *read)
 	struct hr__place  *place = b->place;
 	hr_device_mark_end(w->o.device, b->mark);
 	if (read->status == 0)
-		hr_trace_span(w->o.trace, HR_LANE_DISK, w->o.layers[place->layer].name, read->start_ns, read->end_ns,
+		hr_trace_span(w->o.trace, HR_LANE_DISK, w->o.layers[b->layer].name, read->start_ns, read->end_ns,
 		              read->length);
 
 	pthread_mutex_lock(&w->mutex);
@@ -57,7 +57,7 @@ static void read_done(struct hr_read *read)
 		if (w->error.code == 0 && !w->stopping)
 			w->error = read->error;
 	} else {
-		*(place->in_slot ? &w->disk_bytes : &w->loaded_bytes) += read->length;
+		*(place && !place->in_slot ? &w->loaded_bytes : &w->disk_bytes) += read->length;
 		b->state = w->staged ? HR__STAGED : HR__EMPTY;
 		if (!w->staged && --place->reads_left == 0)
 			hr__window_place_ready_locked(w, place);
@@ -92,7 +92,8 @@ static bool lay_in_slot(struct hr_window *w, struct hr__place *place, int layer)
 	return true;
 }
 
-/* EMPTY -> READING, once nothing reads the old bytes any more. */
+/* EMPTY -> READING, once nothing reads the old bytes any more: by the fetcher, or of a place in a slot with
+ * staging by the copier. */
 static bool open_place(struct hr_window *w, struct hr__place *place, int layer)
 {
 	if (!(place->in_slot ? lay_in_slot(w, place, layer)
@@ -109,7 +110,7 @@ static bool open_place(struct hr_window *w, struct hr__place *place, int layer)
 }
 
 /* The next buffer of the ring, READING, once nothing is copied out of it any more. */
-static struct hr__buffer *open_buffer(struct hr_window *w, struct hr__place *place)
+static struct hr__buffer *open_buffer(struct hr_window *w, int layer)
 {
 	struct hr__buffer *b = &w->buffers[w->n_fetched++ % (uint64_t)w->n_buffers];
 	if (!hr__window_wait_state(w, &b->state, HR__EMPTY, HR__COPYING))
@@ -118,7 +119,7 @@ static struct hr__buffer *open_buffer(struct hr_window *w, struct hr__place *pla
 		/* Guard 1: the copy out of the buffer is complete. */
 		int rc = w->o.device->ops->event_wait(b->copied);
 		if (rc) {
-			hr__window_fail_device(w, rc, "receiving", place->layer);
+			hr__window_fail_device(w, rc, "receiving", layer);
 			return NULL;
 		}
 	}
@@ -134,20 +135,23 @@ static struct hr__buffer *open_buffer(struct hr_window *w, struct hr__place *pla
 
 static bool fetch(struct hr_window *w, struct hr__place *place, int layer)
 {
-	if (!open_place(w, place, layer))
-		return false;
 	if (place->in_slot && w->o.tiers[layer] == HR_TIER_HOST)
-		return true; /* nothing to read: the copier takes it out of its home */
+		return w->reads; /* nothing to read: the copier takes it out of its home */
+	if (place->in_slot && w->staged)
+		place = NULL; /* the copier's to open, when it has come so far */
+	else if (!open_place(w, place, layer))
+		return false;
 
 	struct hr_layer_cursor at = {0};
 	struct hr_chunk        chunk;
 	while (hr_layer_next_chunk(&w->o.layers[layer], &at, w->o.chunk_bytes, &chunk)) {
-		struct hr__buffer *b = open_buffer(w, place);
+		struct hr__buffer *b = open_buffer(w, layer);
 		if (!b)
 			return false;
 		char *dst = w->staged ? (char *)b->memory + chunk.offset % HR_IO_ALIGN
 		                      : (char *)place->memory + chunk.memory_offset;
 		b->place = place;
+		b->layer = layer;
 		b->mark =
 		    hr_device_mark_begin(w->o.device, hr_trace_lane_name(HR_LANE_DISK), w->o.layers[layer].name);
 		b->read = (struct hr_read){.file = chunk.file,
@@ -238,7 +242,8 @@ static int copy_layer(struct hr_window *w, struct hr__place *place, int layer)
 	bool                        from_host = place->in_slot && w->o.tiers[layer] == HR_TIER_HOST;
 	struct hr_layer_cursor      at = {0};
 	struct hr_chunk             chunk;
-	if (!hr__window_wait_state(w, &place->state, HR__READING, HR__READING))
+	if (!(place->in_slot ? open_place(w, place, layer)
+	                     : hr__window_wait_state(w, &place->state, HR__READING, HR__READING)))
 		return HR_ECANCELED;
 	/* Guard 2, staged: copies run only after the kernels that read what lay there. */
 	int rc = place->vacated ? ops->stream_wait(w->copy, place->vacated) : 0;

@@ -29,7 +29,8 @@ struct hr__place {
  * chunks ever read uses buffer n % n_buffers. */
 struct hr__buffer {
 	struct hr_window *w;
-	struct hr__place *place;
+	struct hr__place *place; /* that it is read into; staged: NULL unless that is a home */
+	int               layer;
 	struct hr_read    read;
 	uint64_t          mark;   /* of the read */
 	void             *memory; /* [chunk_bytes] */
@@ -43,6 +44,7 @@ struct hr_window {
 	bool                     staged;   /* the host cannot address the device */
 	int                     *streamed; /* [n_streamed] layers that go through slots, in order */
 	int                      n_streamed;
+	bool                     reads;   /* some of them come from disk */
 	struct hr__place        *homes;   /* [n_layers]; only those of residents and of the host tier are used */
 	struct hr__place        *places;  /* [ring.n_places] of uses of streamed layers, in slots */
 	struct hr__buffer       *buffers; /* [n_buffers] */
@@ -60,7 +62,7 @@ struct hr_window {
 
 	uint64_t         n_fetched;     /* chunks; the fetcher's own */
 	uint64_t         n_copied;      /* chunks; the copier's own */
-	struct hr_ring   ring;          /* where uses lie; the fetcher's own, but for n_places */
+	struct hr_ring   ring;          /* where uses lie; who opens places owns it, but for n_places */
 	uint64_t         n_acquired;    /* uses of streamed layers; the caller's own */
 	uint64_t         n_released;    /* of them; the caller's own */
 	bool             error_told;    /* the caller's own */

@@ -417,6 +417,29 @@ static void test_host_tier_takes_streamed_blocks(void **unused)
 	hr_plan_release(&p);
 }
 
+/* While the link brings a block from RAM, the drive reads into staging a quarter of one; where all blocks
+ * come from one of both, or only a few from RAM, there is no more of it than copies need. */
+static void test_mixed_tiers_have_staging(void **unused)
+{
+	(void)unused;
+	static const struct {
+		uint64_t host_mib;
+		int      staging;
+	} cases[] = {{1, 8 + 4}, {12, 8 + 4}, {40, 8 + 4 + 16}, {1000, 8 + 4}};
+	for (size_t i = 0; i < HR_COUNT_OF(cases); i++) {
+		struct made         m = equal_blocks();
+		struct hr_placement p;
+		m.request.host_addressable = false;
+		m.request.device_budget_bytes = 60 << 20;
+		m.request.host_budget_bytes = cases[i].host_mib << 20;
+		m.request.chunk_bytes = 64 << 10;
+		m.request.read_depth = 8;
+		make(&p, &m);
+		assert_int_equal(p.staging_buffers, cases[i].staging);
+		hr_plan_release(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -427,6 +450,7 @@ int main(void)
 	    cmocka_unit_test(test_cut_blocks_stream_less),
 	    cmocka_unit_test(test_missed_wishes_are_told),
 	    cmocka_unit_test(test_host_tier_takes_streamed_blocks),
+	    cmocka_unit_test(test_mixed_tiers_have_staging),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,6 +184,19 @@ static void add_up(void *user, const struct hr_sim_span *span)
 		assert_true(span->begin_ns >= 0);
 }
 
+/* The drive does not stop while the link brings layers from RAM, as far as there is staging. */
+static void test_disk_and_host_tier_together(void **state)
+{
+	(void)state;
+	struct hr_sim_pipeline p = pipeline(false);
+	p.chunk_bytes = 25;
+	p.staging_buffers = 40;
+	assert_ns(pass_of(&p, "SSSSHHHH", 1), 400); /* both the disk and the link work all the time */
+	assert_ns(pass_of(&p, "SSHHHHHH", 1), 400); /* the link does */
+	p.staging_buffers = 5;
+	assert_ns(pass_of(&p, "SSSSHHHH", 1), 500);
+}
+
 static void test_spans_are_those_of_one_pass(void **state)
 {
 	(void)state;
@@ -296,6 +309,7 @@ int main(void)
 	    cmocka_unit_test(test_chunks_and_latency),
 	    cmocka_unit_test(test_staged_by_hand),
 	    cmocka_unit_test(test_bounds),
+	    cmocka_unit_test(test_disk_and_host_tier_together),
 	    cmocka_unit_test(test_spans_are_those_of_one_pass),
 	    cmocka_unit_test(test_long_layers),
 	    cmocka_unit_test(test_refuses_what_cannot_run),
