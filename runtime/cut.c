@@ -258,5 +258,6 @@ void hr__part_place(struct hr_block *at, const struct hr_part *part, uint64_t wh
 	const struct hr_weight *in = (const struct hr_weight *)&part->offsets;
 	for (int i = 0; i < HR_N_BLOCK_WEIGHTS; i++)
 		if (which >> i & 1)
-			out[i] = hr_weight_at(in[i], base);
+			out[i] =
+			    base ? hr_weight_at(in[i], base) : (struct hr_weight){.rows = in[i].rows, .cols = in[i].cols};
 }

@@ -32,7 +32,7 @@ struct hr_part {
 struct hr_part *hr__parts_new(const struct hr_model *model, const struct hr_placement *placement);
 void            hr__parts_free(struct hr_part *parts, int n_blocks);
 
-/* Let those weights of `at` that are set in `which` point to where their piece lies. */
+/* Let those weights of `at` that are set in `which` point to where their piece lies; `base` NULL: nowhere. */
 void hr__part_place(struct hr_block *at, const struct hr_part *part, uint64_t which, const void *base);
 
 #endif

@@ -27,15 +27,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define RING_BYTES    (32ull << 20)
-#define DEFAULT_CHUNK (2ull << 20)
-#define DEFAULT_DEPTH 8
-#define COPIES_AHEAD  4 /* staging buffers beyond the read depth */
-#define BESIDE_HOST                                                                                          \
-	4 /* of a streamed block from RAM, one part is read from disk while the link brings it                   \
-	   */
+#define RING_BYTES     (32ull << 20)
+#define DEFAULT_CHUNK  (2ull << 20)
+#define DEFAULT_DEPTH  8
+#define COPIES_AHEAD   4 /* staging buffers beyond the read depth */
 #define SMALLEST_CHUNK (64ull << 10)
-#define WASTE_COUNTS   8 /* of them are as bad as one that is streamed: most passes are not so balanced */
+#define BESIDE_HOST    4 /* while the link brings a block from RAM, the drive brings 1 / BESIDE_HOST of one */
+#define WASTE_COUNTS   8 /* wasted bytes count as much as one that is streamed: most drives are slower */
 
 typedef unsigned long long ull;
 
@@ -93,18 +91,21 @@ static int slots_worth_having(const struct hr_plan_request *r, const struct cand
 	return worth < HR__MIN_SLOTS ? HR__MIN_SLOTS : worth > HR__MAX_SLOTS ? HR__MAX_SLOTS : (int)worth;
 }
 
-/* What a drive could bring in a pass and does not, were it exactly as fast as the processor: while resident
- * blocks are computed it fills the ring, all but the slot in use, and then waits. Equal parts of all blocks
- * waste nothing. */
+/* Bytes of a pass that come too late from a drive as fast as the processor, one that would bring all of them
+ * in just the time that the blocks take. While a run of residents is computed, it could bring that run's
+ * share of them; but only what fits into the ring beside the slot in use has room. The rest is read later,
+ * while the processor waits. Where parts of all blocks are streamed there is no such run. */
 static uint64_t wasted_bytes(const struct hr_plan_request *r, const struct candidate *c, int n_resident)
 {
 	int      n_streamed = r->n_blocks - n_resident;
-	int      n_gaps = n_resident < n_streamed ? n_resident : n_streamed; /* runs of residents */
+	int      n_runs = n_resident < n_streamed ? n_resident : n_streamed; /* of residents */
 	uint64_t ahead = (uint64_t)(c->slots - 1) * c->slot_bytes;
-	if (!n_gaps)
+	if (!n_resident)
 		return 0;
-	uint64_t brought = c->streamed_bytes / (uint64_t)r->n_blocks * (uint64_t)n_resident / (uint64_t)n_gaps;
-	return brought > ahead ? (brought - ahead) * (uint64_t)n_gaps : 0;
+	if (!n_runs)
+		n_runs = 1; /* all blocks; only the head is streamed */
+	uint64_t share = c->streamed_bytes / (uint64_t)r->n_blocks * (uint64_t)n_resident / (uint64_t)n_runs;
+	return share > ahead ? (share - ahead) * (uint64_t)n_runs : 0;
 }
 
 /* Fill in what follows from the split and the head. `slots` 0: by the rule. Returns
@@ -339,10 +340,13 @@ static int staging_wanted(const struct hr_placement *plan, const struct hr_plan_
 		if (plan->block_tier[i] != HR_TIER_DEVICE)
 			part = hr_plan_cut(r, plan->cut, i).memory_bytes;
 	}
-	if (!r->map) /* not yet distributed */
-		from_ram = room / 4 > part, from_disk = room < plan->streamed_bytes_per_pass;
+	if (!r->map) { /* not yet distributed */
+		from_ram = room / 4 > part;
+		from_disk = room < plan->streamed_bytes_per_pass + (uint64_t)usual * plan->chunk_bytes;
+	}
 	uint64_t bytes = part / BESIDE_HOST < room / 4 ? part / BESIDE_HOST : room / 4;
-	return usual + (from_disk && from_ram ? (int)(bytes / plan->chunk_bytes) : 0);
+	int      beside = from_disk && from_ram ? (int)(bytes / plan->chunk_bytes) : 0;
+	return beside > usual ? beside : usual;
 }
 
 /* Staging buffers, fewer and smaller ones where the host budget asks for it;

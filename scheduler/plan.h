@@ -15,8 +15,8 @@
  * block comes in pieces that are used one after the other, a slot holds a piece: two whole slots of a model
  * of 22 layers are a tenth of it. The ways in which blocks can be cut are the model's.
  *
- * Of all splits that fit, the one that streams the fewest bytes per pass is
- * taken. It consists of
+ * Of all splits that fit, the one that streams the fewest bytes per pass is taken, where bytes that a fast
+ * drive would bring too late count more (plan.c). It consists of
  *   1. globals (norms and other small tensors), fixed (KV cache, activations)
  *   2. two slots, if anything is to be streamed
  *   3. the head, which a tied embedding shares, and as many blocks, or parts of blocks, as fit
@@ -74,12 +74,12 @@ struct hr_plan_request {
 	int    slots;           /* exact when it fits, at least 2 */
 	size_t chunk_bytes;     /* 0: 2 MiB */
 	int    read_depth;      /* 0: 8 */
-	int    staging_buffers; /* 0: reads in flight, and some that are copied */
+	int    staging_buffers; /* 0: reads in flight and some that are copied; more where RAM and disk mix */
 	/* NULL, or [n_blocks + 2]: a tier per block, then embedding, then head: the device map
 	 * as given, taken as it is; what does not fit the budget is an error. Where the host
 	 * can address the device, "host" means "device"; an embedding on the host is read by rows. */
 	const enum hr_tier *map;
-	/* NULL: the plan that streams the fewest bytes. Otherwise the one whose pass is predicted to
+	/* NULL: the best plan by bytes. Otherwise the one whose pass is predicted to
 	 * be the shortest (rates.h), over the slots, chunks and depths that are left open above. */
 	const struct hr_cost *cost;
 };

@@ -36,7 +36,7 @@ struct hr__split hr__split_of_map(const struct hr_plan_request *request);
 /* Whether item `i` of `n` is one of `chosen`, spread as evenly as whole numbers allow. */
 bool hr__is_spread(int i, int chosen, int n);
 
-/* The plan that streams the fewest bytes, out of the splits of the request; errors as hr_plan_make(). */
+/* The best plan by bytes (plan.c), out of the splits of the request; errors as hr_plan_make(). */
 int hr__plan_by_bytes(struct hr_placement *plan, const struct hr_plan_request *request,
                       const struct hr__splits *splits, struct hr_error *err);
 

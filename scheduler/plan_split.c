@@ -54,7 +54,7 @@ const struct hr__split *hr__splits_at(const struct hr__splits *splits, int n_res
 static int n_cuts_allowed(const struct hr_plan_request *r)
 {
 	bool windowed = r->window_layers != HR_PLAN_AUTO && r->window_layers < r->n_blocks;
-	return windowed || r->resident_layers != HR_PLAN_AUTO ? 0 : r->n_cuts;
+	return r->map || windowed || r->resident_layers != HR_PLAN_AUTO ? 0 : r->n_cuts;
 }
 
 int hr__splits_init(struct hr__splits *splits, const struct hr_plan_request *r, struct hr_error *err)

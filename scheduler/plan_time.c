@@ -4,10 +4,12 @@
  * varied: the chunks and depths that were measured, the slots that a ring can have, how many blocks are
  * resident and how many cut; and what is predicted to be quicker is kept.
  *
- * Two passes are simulated of each plan: one that generates, on the machine as it was measured,
- * and, for a quarter, one on a machine that computes exactly as long as it brings weights. There a plan
- * shows whether it keeps both busy all the time, for which equal parts of all blocks do better than
- * whole ones of some; and every machine comes close to it with some batch, context or drive.
+ * Plans are compared by the sum of two simulated times: a generating pass on the machine as it was
+ * measured, and a quarter of the same pass on a balanced machine, whose computing is slowed down or sped
+ * up until it takes as long as bringing the weights of the first guess. Where one of the two takes much
+ * longer, only bytes matter; where they are equal, a plan must keep both busy all the time, which equal
+ * parts of all blocks do better than some whole ones. Larger batches, longer contexts and other drives
+ * bring most machines near that balance.
  *
  * Two kinds of plans are preferred where they make these passes longer by no more than noise does: those of
  * whole blocks, which are simpler, and those with a resident head. Of a prompt's pass, computing is the
@@ -18,7 +20,7 @@
 
 #define WORTHWHILE 0.002 /* of a pass: less is not worth leaving the usual setting */
 #define NOISE      0.005 /* of a pass: so much a plan must be better than one that is preferred */
-#define BALANCED   0.25  /* what a pass of the balanced machine counts */
+#define BALANCED   0.25  /* weight of the balanced machine's pass; the measured one's is 1 */
 
 struct yardstick {
 	const struct hr_cost *measured;
@@ -36,11 +38,11 @@ static void scale_compute(struct hr_rates *r, double factor)
 	r->context_ns_prefill *= factor;
 }
 
-/* The balanced machine brings the weights of `plan` while it computes. */
+/* The balanced machine: computing a pass of `plan` takes as long as bringing its weights. */
 static int init_yardstick(struct yardstick *y, const struct hr_plan_request *request,
                           const struct hr_placement *plan, struct hr_error *err)
 {
-	struct hr_sim_result r;
+	struct hr_sim_result r = {0};
 	int                  rc = hr_predict_ceiling(&r, request, plan, request->cost, err);
 	*y = (struct yardstick){request->cost, *request->cost->rates, *request->cost};
 	y->balanced.rates = &y->rates;
@@ -122,7 +124,7 @@ static void fix_reads(struct hr_plan_request *r, const struct hr_plan_request *r
 	r->read_depth = request->read_depth ? request->read_depth : plan->read_depth;
 }
 
-/* Improve the plan of the fewest bytes: first the reads, out of those that were measured, then the ring,
+/* Improve the best plan by bytes: first the reads, out of those that were measured, then the ring,
  * which may be worth more slots, then the split. `ns`: what it comes to. */
 static int improve(struct hr_placement *plan, double *ns, const struct yardstick *y,
                    const struct hr_plan_request *request, const struct hr__splits *splits,

@@ -3,8 +3,9 @@
  *     EMPTY -> READING -> STAGED -> COPYING -> READY -> IN_USE -> EMPTY      (and FAILED)
  *
  * That is the road of a layer's weights. EMPTY, READING, READY and IN_USE are
- * states of a place in a slot. While the place is READING its chunks travel, each on its
- * own: a staging buffer is EMPTY, READING, STAGED, COPYING, and then free again.
+ * states of a place in a slot. Its chunks travel each on its own: a staging buffer is EMPTY, READING,
+ * STAGED, COPYING, and then free again. A chunk may be READING or STAGED before its place is READING; it is
+ * copied only then.
  * Where the host can address the device there is no staging: chunks land in the
  * place, which is READY with the last one. Layers of the host tier need no
  * reading: their chunks are copied from where they are.

@@ -43,7 +43,7 @@ struct hr_window_options {
 typedef int (*hr_window_progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
 
 struct hr_window_stats {
-	uint64_t disk_bytes; /* streamed, since load: what passes read */
+	uint64_t disk_bytes; /* read for passes, with what is already read ahead into slots and staging */
 	uint64_t link_bytes; /* staging or host tier -> slot */
 	uint64_t link_busy_ns;
 	uint64_t compute_ns;   /* the layers' own time on the compute stream, acquire to release */

@@ -119,7 +119,8 @@ static struct hr__buffer *open_buffer(struct hr_window *w, int layer)
 		/* Guard 1: the copy out of the buffer is complete. */
 		int rc = w->o.device->ops->event_wait(b->copied);
 		if (rc) {
-			hr__window_fail_device(w, rc, "receiving", layer);
+			bool used = w->n_fetched > (uint64_t)w->n_buffers;
+			hr__window_fail_device(w, rc, "receiving", used ? b->layer : layer);
 			return NULL;
 		}
 	}
