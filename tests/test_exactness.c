@@ -79,7 +79,7 @@ int main(void)
 	int failed = exact_run("exactness", tests, n);
 	printf("%d combinations kept a part of streamed layers, of %d sizes; %d had the rest in pieces.\n",
 	       exact_n_cut, exact_n_shares, exact_n_in_pieces);
-	if (!failed && (exact_n_shares < (exact_scale() == EXACT_QUICK ? 2 : 3) || exact_n_in_pieces < 3)) {
+	if (!failed && (exact_n_shares < 3 || exact_n_in_pieces < 3)) {
 		fprintf(stderr, "Too few different parts of streamed layers were kept, or too few in pieces.\n");
 		return 1;
 	}

@@ -248,8 +248,8 @@ static void test_larger_budget_never_streams_more(void **unused)
 				assert_true(before == UINT64_MAX);
 				continue;
 			}
-			/* what is spread better may be an eighth more, and no more than that */
-			assert_true(p.streamed_bytes_per_pass <= before + before / 8);
+			/* Promised is that no budget is worse by counted bytes (plan.c); of these none streams more. */
+			assert_true(p.streamed_bytes_per_pass <= before);
 			before = p.streamed_bytes_per_pass;
 			hr_plan_release(&p);
 		}
